@@ -1,0 +1,47 @@
+# `make demo` shows what gliogate does, `make test` proves it. Both install what they need into .venv, once.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python here that will do; `make PYTHON=… demo` names another.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: help
+help: ## List what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/.serving ## Analyze synthetic scans with a real Triton; SCANS=path for your own
+	@$(BIN)/gliogate demo $(if $(SCANS),"$(SCANS)")
+
+.PHONY: test
+test: $(VENV)/.developing ## Run the linters, the type checker and every test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.PHONY: bench
+bench: $(VENV)/.developing ## Measure the served ensemble against its engines called in one process
+	$(BIN)/python -m benchmarks.gate
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build
+
+# A stamp is written last: an installation that was interrupted is taken up again, one that was finished is not repeated.
+$(VENV)/.serving: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "gliogate needs Python 3.11 or 3.12, and none is on PATH; name one with PYTHON=…" >&2; exit 1; }
+	@echo "installing what serving needs into $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) '.[embedded]'
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.serving
+	@echo "installing the rest: training, load tests, tests …"
+	@$(PIP_INSTALL) '.[embedded,loadtest,test,train]'
+	@touch $@

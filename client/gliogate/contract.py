@@ -1,0 +1,52 @@
+"""The wire contract: names, types and shapes of what is served.
+
+This is the one place in Python that spells them. `tests/contract` holds it against every `config.pbtxt`, every ONNX
+file and the README's table.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+SLICE_SIZE: Final = 256
+"""Height and width, in pixels, of every slice and mask on the wire."""
+
+CHANNELS: Final = ("pre-contrast", "FLAIR", "post-contrast")
+"""Channel order of a slice. A grey picture stands in all three."""
+
+
+class Tensor(NamedTuple):
+    """One named tensor of a served model; `shape` is without the batch dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Model(NamedTuple):
+    """One served model."""
+
+    name: str
+    backend: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+IMAGE: Final = Tensor("image", "UINT8", (SLICE_SIZE, SLICE_SIZE, len(CHANNELS)))
+TUMOR_PROBABILITY: Final = Tensor("tumor_probability", "FP32", (1,))
+MASK_PROBABILITY: Final = Tensor("mask_probability", "FP32", (SLICE_SIZE, SLICE_SIZE))
+TUMOR_MASK: Final = Tensor("tumor_mask", "UINT8", (SLICE_SIZE, SLICE_SIZE))
+SEGMENTED: Final = Tensor("segmented", "BOOL", (1,))
+
+DETECTOR: Final = Model("tumor_detector", "onnxruntime", (IMAGE,), (TUMOR_PROBABILITY,))
+SEGMENTER: Final = Model("tumor_segmenter", "onnxruntime", (IMAGE,), (MASK_PROBABILITY,))
+ENSEMBLE: Final = Model("brain_tumor", "python", (IMAGE,), (TUMOR_PROBABILITY, TUMOR_MASK, MASK_PROBABILITY, SEGMENTED))
+MODELS: Final = (DETECTOR, SEGMENTER, ENSEMBLE)
+
+DETECTION_THRESHOLD: Final = "detection_threshold"
+MASK_THRESHOLD: Final = "mask_threshold"
+GATE: Final = "gate"
+PARAMETERS: Final = (DETECTION_THRESHOLD, MASK_THRESHOLD, GATE)
+"""Request parameters of the ensemble. Thresholds are in [0, 1]; one that is not given is the operating point's."""
+
+GateMode = Literal["auto", "always", "never"]
+GATE_MODES: Final[tuple[GateMode, ...]] = ("auto", "always", "never")
+"""`auto` segments the slices whose probability reaches the detection threshold, `always` and `never` what they say."""

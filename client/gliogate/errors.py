@@ -1,0 +1,71 @@
+"""What can go wrong, as one tree.
+
+    GliogateError
+    ├── ImageError                   a picture cannot be read, or cannot be a slice
+    ├── EmbeddedServerError          the embedded Triton did not start, or died
+    ├── ClientClosedError            a client was used after it was closed
+    └── RequestError                 the server could not be asked, or refused
+        ├── InvalidRequestError      the request breaks the wire contract
+        ├── DeadlineExceededError    no answer within the time allowed
+        ├── ModelNotReadyError       the server is up, a model of gliogate's is not
+        └── ServerUnavailableError   nobody there, gone in mid-request, or overloaded
+
+`RequestError` carries the server's address, the request's id, the gRPC status, and whether a retry may help.
+"""
+
+
+class GliogateError(Exception):
+    """Root of every error that gliogate raises on purpose."""
+
+
+class ImageError(GliogateError, ValueError):
+    """A picture cannot be read, or has a shape, type or value that no slice can have."""
+
+
+class EmbeddedServerError(GliogateError, RuntimeError):
+    """The embedded Triton did not start, or died; the message holds Triton's own reason."""
+
+
+class ClientClosedError(GliogateError, RuntimeError):
+    """A client was used after it was closed."""
+
+
+class RequestError(GliogateError):
+    """The server could not be asked, or refused.
+
+    Attributes:
+        url: the server's address, HOST:PORT.
+        request_id: the id that the server logs for this request; empty where none was sent.
+        status: the name of the gRPC status (`UNAVAILABLE`, `INVALID_ARGUMENT`, …).
+        may_retry: the same request may succeed later.
+    """
+
+    may_retry = False
+
+    def __init__(self, message: str, *, url: str, request_id: str = "", status: str = "UNKNOWN") -> None:
+        super().__init__(message)
+        self.url = url
+        self.request_id = request_id
+        self.status = status
+
+
+class InvalidRequestError(RequestError):
+    """The server read the request and refused it: a tensor, parameter or value breaks the wire contract."""
+
+
+class DeadlineExceededError(RequestError):
+    """No answer came within the time allowed."""
+
+    may_retry = True
+
+
+class ModelNotReadyError(RequestError):
+    """The server is up, but a model that gliogate needs is missing or not loaded."""
+
+    may_retry = True
+
+
+class ServerUnavailableError(RequestError):
+    """Nobody listens there, the server went away in mid-request, or it is overloaded."""
+
+    may_retry = True
