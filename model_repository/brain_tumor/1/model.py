@@ -1,0 +1,129 @@
+"""The gate on Triton: turns requests into arrays for `gating`, and what it makes of them into responses.
+
+Each network is called at most once for a batch, through BLS. Triton never hands over more rows than the gate's
+`max_batch_size`, and the networks take as many. On a GPU the slices and masks stay there if CuPy is installed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from . import gating
+
+try:
+    import cupy
+except ImportError:
+    cupy = None
+
+
+class NetworkError(Exception):
+    """A network did not answer; `code` is Triton's own."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TritonPythonModel:
+    """One instance of the gate."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Reads the operating point of the version that is being loaded."""
+        version = Path(args["model_repository"]) / args["model_version"]
+        try:
+            self._operating_point = gating.read_operating_point(version / "operating_point.json")
+        except (OSError, gating.InvalidValueError) as error:
+            raise pb_utils.TritonModelException(str(error)) from error
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answers a batch: one response for every request, in order. A request that is wrong fails alone."""
+        outcomes: list[Any] = [self._read(request) for request in requests]
+        valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
+        if valid:
+            batch = [outcomes[index] for index in valid]
+            xp = np if all(isinstance(request.images, np.ndarray) for request in batch) else cupy
+            answers = gating.run(
+                batch,
+                detect=partial(_infer, "tumor_detector", gating.TUMOR_PROBABILITY),
+                segment=partial(_infer, "tumor_segmenter", gating.MASK_PROBABILITY),
+                xp=xp,
+            )
+            for index, answer in zip(valid, answers, strict=True):
+                outcomes[index] = answer
+        return [_response(outcome) for outcome in outcomes]
+
+    def _read(self, request: Any) -> gating.Request | Exception:
+        try:
+            return gating.Request(
+                images=_array(pb_utils.get_input_tensor_by_name(request, "image")),
+                settings=self._operating_point.updated(json.loads(request.parameters() or "{}")),
+                outputs=frozenset(request.requested_output_names()),
+                is_cancelled=request.is_cancelled,
+            )
+        except (gating.InvalidValueError, NetworkError) as error:
+            return error
+
+
+def _infer(model: str, output: str, images: gating.Array) -> gating.Array:
+    """Returns one output of a network, in the memory that the images are in."""
+    on_host = isinstance(images, np.ndarray)
+    request = pb_utils.InferenceRequest(
+        model_name=model,
+        inputs=[_tensor("image", images)],
+        requested_output_names=[output],
+        preferred_memory=pb_utils.PreferredMemory(
+            pb_utils.TRITONSERVER_MEMORY_CPU if on_host else pb_utils.TRITONSERVER_MEMORY_GPU, 0
+        ),
+    )
+    response = request.exec()
+    if response.has_error():
+        code = response.error().code() if _is_ready(model) else pb_utils.TritonError.UNAVAILABLE
+        raise NetworkError(f"{model}: {response.error().message()}", code)
+    answers = _array(pb_utils.get_output_tensor_by_name(response, output))
+    return answers if on_host else cupy.asarray(answers)
+
+
+def _is_ready(model: str) -> bool:
+    """Whether a network is there; a server that is stopping takes it away from under the gate."""
+    try:
+        return pb_utils.is_model_ready(model)
+    except pb_utils.TritonModelException:  # The server itself is not ready.
+        return False
+
+
+def _array(tensor: Any) -> gating.Array:
+    if tensor.is_cpu():
+        return tensor.as_numpy()
+    if cupy is None:
+        raise NetworkError(
+            f"tensor '{tensor.name()}' is in GPU memory, and CuPy is not installed", pb_utils.TritonError.UNSUPPORTED
+        )
+    return cupy.from_dlpack(tensor.to_dlpack())
+
+
+def _tensor(name: str, array: gating.Array) -> Any:
+    return pb_utils.Tensor(name, array) if isinstance(array, np.ndarray) else pb_utils.Tensor.from_dlpack(name, array)
+
+
+def _response(outcome: dict[str, gating.Array] | Exception) -> Any:
+    if isinstance(outcome, Exception):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(outcome), _code(outcome)))
+    return pb_utils.InferenceResponse([_tensor(name, array) for name, array in outcome.items()])
+
+
+def _code(error: Exception) -> int:
+    match error:
+        case NetworkError():
+            return error.code
+        case gating.InvalidValueError():
+            return pb_utils.TritonError.INVALID_ARG
+        case gating.CancelledError():
+            return pb_utils.TritonError.CANCELLED
+        case _:
+            return pb_utils.TritonError.INTERNAL

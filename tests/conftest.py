@@ -1,0 +1,30 @@
+"""Real servers, started once: one on the shipped model repository, one on networks whose answers are known."""
+
+import pytest
+from tiny_networks import build_repository
+
+from gliogate.embedded import EmbeddedServer, find_model_repository
+
+
+@pytest.fixture(scope="session")
+def shipped_repository():
+    """The model repository of this checkout."""
+    return find_model_repository()
+
+
+@pytest.fixture(scope="session")
+def shipped_server(shipped_repository):
+    with EmbeddedServer(shipped_repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(shipped_repository, tmp_path_factory):
+    """The shipped configurations and gate around the tiny networks; the thresholds are 0.5."""
+    return build_repository(shipped_repository, tmp_path_factory.mktemp("tiny") / "model_repository")
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_repository):
+    with EmbeddedServer(tiny_repository) as server:
+        yield server

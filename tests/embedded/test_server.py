@@ -1,0 +1,375 @@
+"""The embedded server: it starts, says why when it cannot, and leaves nothing behind, however its owner ends."""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import tritonclient.grpc
+
+from gliogate import contract
+from gliogate.embedded import EmbeddedServer
+from gliogate.embedded import server as server_module
+from gliogate.errors import EmbeddedServerError
+
+GONE_WITHIN_S = 10.0
+
+
+def server_id(server):
+    """The name that Triton was given, which every one of its processes, files and memory regions bears."""
+    with urllib.request.urlopen(f"{server.http_url}/v2") as response:
+        return json.load(response)["name"]
+
+
+def processes(identity):
+    """Returns the processes that have the server's name on their command line: guard, Triton and stubs, by number."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(identity.encode() in argument for argument in arguments):
+            found[int(folder.name)] = [argument.decode() for argument in arguments]
+    return found
+
+
+def traces(identity):
+    """Returns what is there of a server, running or not."""
+    regions = Path("/dev/shm").glob(f"{identity}*")
+    folders = Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{identity}*")
+    return [*processes(identity).values(), *regions, *folders]
+
+
+def wait_until_gone(identity):
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while (left := traces(identity)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+
+
+def pid_of(identity, program):
+    return next(
+        pid for pid, arguments in processes(identity).items() if any(a.endswith(program) for a in arguments[:4])
+    )
+
+
+@pytest.fixture
+def broken_repository(tiny_repository, tmp_path):
+    """A copy to break."""
+    return Path(shutil.copytree(tiny_repository, tmp_path / "model_repository"))
+
+
+def test_it_serves_every_model_at_the_addresses_it_names(tiny_server):
+    client = tritonclient.grpc.InferenceServerClient(tiny_server.url)
+    with urllib.request.urlopen(f"{tiny_server.http_url}/v2/health/ready") as ready:
+        assert ready.status == 200
+    with urllib.request.urlopen(tiny_server.metrics_url) as metrics:
+        assert b'nv_inference_count{model="brain_tumor"' in metrics.read()
+    assert all(client.is_model_ready(model.name) for model in contract.MODELS)
+    client.close()
+
+
+def test_it_listens_on_loopback_only(tiny_server):
+    loopback, listening = {"0100007F", "0000000000000000FFFF00000100007F"}, "0A"
+    ports = {int(tiny_server.url.rpartition(":")[2])}
+    ports |= {urlsplit(url).port for url in (tiny_server.http_url, tiny_server.metrics_url)}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = row.split()
+            address, port = local.split(":")
+            if state == listening and int(port, 16) in ports:
+                assert address in loopback
+                found.add(int(port, 16))
+
+    assert found == ports
+
+
+def test_start_and_stop_do_nothing_the_second_time(tiny_repository):
+    server = EmbeddedServer(tiny_repository)
+    server.stop()
+    server.start()
+    url, identity = server.url, server_id(server)
+    server.start()
+    assert (server.url, server_id(server)) == (url, identity)
+    server.stop()
+    server.stop()
+
+    assert traces(identity) == []
+    with pytest.raises(EmbeddedServerError, match="not running"):
+        _ = server.url
+
+
+def test_two_servers_share_a_machine(tiny_repository, tiny_server):
+    with EmbeddedServer(tiny_repository) as second:
+        assert second.url != tiny_server.url
+        second.check()
+    tiny_server.check()
+
+
+def test_it_outlives_the_thread_that_started_it(tiny_repository):
+    server = EmbeddedServer(tiny_repository)
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+    try:
+        time.sleep(0.5)
+        server.check()
+    finally:
+        server.stop()
+
+
+def test_the_model_repository_is_not_written_to(tiny_repository, tiny_server):
+    assert tiny_server.url
+    assert list(tiny_repository.rglob("__pycache__")) == []
+
+
+def test_an_explicit_port_is_the_one_that_is_used(tiny_repository):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with EmbeddedServer(tiny_repository, host="localhost", grpc_port=port) as server:
+        assert server.url == f"127.0.0.1:{port}"
+
+
+def test_a_taken_port_is_named(tiny_repository):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(EmbeddedServerError, match=f"127.0.0.1, port {port}: .*in use"):
+            EmbeddedServer(tiny_repository, http_port=port).start()
+
+
+@pytest.mark.parametrize("stolen", ["grpc", "http", "metrics"])
+def test_a_port_that_is_taken_while_triton_starts_is_replaced(tiny_repository, monkeypatch, stolen):
+    choose, chosen = server_module._choose_ports, []
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+
+        def choose_the_thief_s_first(*arguments):
+            ports = choose(*arguments)
+            if not chosen:
+                ports = ports._replace(**{stolen: thief.getsockname()[1]})
+            chosen.append(ports)
+            return ports
+
+        monkeypatch.setattr(server_module, "_choose_ports", choose_the_thief_s_first)
+        with EmbeddedServer(tiny_repository) as server:
+            server.check()
+            assert server.url == f"127.0.0.1:{chosen[1].grpc}"
+    assert len(chosen) == 2
+
+
+def remove(path):
+    return lambda repository: (repository / path).unlink()
+
+
+def write(path, text):
+    return lambda repository: (repository / path).write_text(text)
+
+
+def append(path, text):
+    return lambda repository: (repository / path).write_text(f"{(repository / path).read_text()}\n{text}\n")
+
+
+def replace(path, old, new):
+    def edit(repository):
+        text = (repository / path).read_text()
+        assert old in text
+        (repository / path).write_text(text.replace(old, new))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reasons"),
+    [
+        pytest.param(shutil.rmtree, ["model_repository is not a folder"], id="no repository"),
+        pytest.param(
+            lambda repository: shutil.rmtree(repository / "tumor_segmenter"),
+            ["lacks tumor_segmenter/config.pbtxt"],
+            id="no model",
+        ),
+        pytest.param(
+            lambda repository: shutil.rmtree(repository / "tumor_segmenter" / "1"),
+            ["'tumor_segmenter': at least one version must be available"],
+            id="no version",
+        ),
+        pytest.param(
+            lambda repository: [network.unlink() for network in repository.glob("*/1/model.onnx")],
+            ["tumor_detector/1/model.onnx is missing", "tumor_segmenter/1/model.onnx is missing"],
+            id="no networks",
+        ),
+        pytest.param(
+            write("tumor_detector/1/model.onnx", "not a network"),
+            ["tumor_detector/1/model.onnx is not a model that ONNX Runtime can load", "Protobuf parsing failed"],
+            id="damaged network",
+        ),
+        pytest.param(
+            replace("tumor_detector/config.pbtxt", "max_batch_size", "max_batch"),
+            ['no field named "max_batch"', "tumor_detector/config.pbtxt"],
+            id="broken config",
+        ),
+        pytest.param(
+            replace("tumor_detector/config.pbtxt", '"onnxruntime"', '"tensorrt"'),
+            ["unable to find backend library for backend 'tensorrt'"],
+            id="unknown backend",
+        ),
+        pytest.param(
+            replace("tumor_detector/config.pbtxt", "TYPE_UINT8", "TYPE_FP32"),
+            ["input 'image' is TYPE_UINT8 [-1, 256, 256, 3] in", "and TYPE_FP32 [-1, 256, 256, 3] in config.pbtxt"],
+            id="datatype",
+        ),
+        pytest.param(
+            replace("tumor_segmenter/config.pbtxt", "dims: [ 256, 256 ]", "dims: [ 256, 255 ]"),
+            ["output 'mask_probability' is TYPE_FP32 [-1, 256, 256] in", "and TYPE_FP32 [-1, 256, 255]"],
+            id="shape",
+        ),
+        pytest.param(
+            replace("tumor_segmenter/config.pbtxt", "mask_probability", "mask"),
+            ["has no output 'mask', as config.pbtxt says; it has mask_probability"],
+            id="tensor name",
+        ),
+        pytest.param(
+            append(
+                "tumor_detector/config.pbtxt",
+                'parameters { key: "intra_op_thread_count" value { string_value: "two" } }',
+            ),
+            ["parameter 'intra_op_thread_count' is 'two', expected a number"],
+            id="thread count",
+        ),
+        pytest.param(
+            append("tumor_detector/config.pbtxt", "optimization { graph { level: 7 } }"),
+            ["optimization.graph.level is 7, expected -1, 0, 1 or 2"],
+            id="graph level",
+        ),
+        pytest.param(
+            write("brain_tumor/1/operating_point.json", '{"detection_threshold": 1.5, "mask_threshold": 0.5}'),
+            ["brain_tumor/1/operating_point.json: detection_threshold is 1.5, expected a number from 0 to 1"],
+            id="operating point",
+        ),
+        pytest.param(
+            remove("brain_tumor/1/operating_point.json"),
+            ["No such file or directory: ", "brain_tumor/1/operating_point.json"],
+            id="no operating point",
+        ),
+    ],
+)
+def test_what_goes_wrong_at_start_is_one_line_with_the_reason(broken_repository, break_it, reasons):
+    break_it(broken_repository)
+
+    with pytest.raises(EmbeddedServerError) as error:
+        EmbeddedServer(broken_repository).start()
+
+    message = str(error.value)
+    assert all(reason in message for reason in reasons), message
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+def test_what_a_configuration_asks_of_a_cpu_is_done_and_the_rest_is_logged(broken_repository, capfd):
+    append(
+        "tumor_detector/config.pbtxt",
+        """
+        parameters { key: "intra_op_thread_count" value { string_value: "1" } }
+        parameters { key: "execution_mode" value { string_value: "1" } }
+        optimization {
+          graph { level: -1 }
+          execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } }
+        }""",
+    )(broken_repository)
+
+    with EmbeddedServer(broken_repository, verbose=True) as server:
+        server.check()
+
+    log = capfd.readouterr().err
+    assert "tumor_detector: gpu_execution_accelerator 'tensorrt' is ignored" in log
+    assert "NVML" not in log
+    assert "CUDA" not in log
+
+
+def test_a_server_says_nothing_unless_asked(tiny_repository, capfd):
+    with EmbeddedServer(tiny_repository):
+        pass
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_start_that_takes_too_long_ends(tiny_repository):
+    with pytest.raises(EmbeddedServerError, match=r"not ready after 0\.1 s"):
+        EmbeddedServer(tiny_repository, start_timeout_s=0.1).start()
+
+
+def test_a_host_that_is_none_is_named(tiny_repository):
+    with pytest.raises(EmbeddedServerError, match=r"cannot listen on 'nowhere\.invalid'"):
+        EmbeddedServer(tiny_repository, host="nowhere.invalid").start()
+
+
+def test_without_the_extra_it_says_what_to_install(tiny_repository, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(
+        EmbeddedServerError, match=r"needs onnxruntime, not installed: pip install 'gliogate\[embedded\]"
+    ):
+        EmbeddedServer(tiny_repository).start()
+
+
+def test_another_platform_is_refused(tiny_repository, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+
+    with pytest.raises(EmbeddedServerError, match="Linux on x86_64 only, this is Linux on aarch64"):
+        EmbeddedServer(tiny_repository).start()
+
+
+def test_a_python_without_libpython_is_refused(tiny_repository, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_config_var", lambda _: None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+
+    with pytest.raises(EmbeddedServerError, match=r"needs libpython3\.1\d\.so\.1\.0, and this Python .* has none"):
+        EmbeddedServer(tiny_repository).start()
+
+
+def test_a_triton_that_dies_is_noticed_and_leaves_nothing(tiny_repository):
+    with EmbeddedServer(tiny_repository) as server:
+        identity = server_id(server)
+        os.kill(pid_of(identity, "tritonserver"), signal.SIGKILL)
+        wait_until_gone(identity)
+        with pytest.raises(EmbeddedServerError, match="died, exit code 137"):
+            server.check()
+
+
+def test_a_guard_that_is_killed_takes_triton_with_it(tiny_repository):
+    server = EmbeddedServer(tiny_repository)
+    server.start()
+    identity = server_id(server)
+    os.kill(pid_of(identity, "guard.py"), signal.SIGKILL)
+    server.stop()
+
+    wait_until_gone(identity)
+
+
+def test_an_owner_that_is_killed_leaves_nothing(tiny_repository):
+    script = (
+        "import sys, time; from gliogate.embedded import EmbeddedServer\n"
+        "server = EmbeddedServer(sys.argv[1]); server.start(); print(server.http_url, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, tiny_repository], stdout=subprocess.PIPE, text=True) as owner:
+        url = owner.stdout.readline().strip()
+        try:
+            with urllib.request.urlopen(f"{url}/v2") as response:
+                identity = json.load(response)["name"]
+            assert len(processes(identity)) >= 6  # the guard, Triton, and a stub for each of the four instances
+        finally:
+            owner.kill()
+
+    wait_until_gone(identity)

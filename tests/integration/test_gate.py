@@ -1,0 +1,231 @@
+"""The gate in a real Triton, between networks whose answers are known, asked by a plain `tritonclient`."""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+from tiny_networks import poisoned, slices
+from tritonclient.utils import InferenceServerException
+
+from gliogate import contract
+from gliogate.embedded import EmbeddedServer
+
+OUTPUTS = [tensor.name for tensor in contract.ENSEMBLE.outputs]
+PROBABILITY = contract.TUMOR_PROBABILITY.name
+MASK = contract.TUMOR_MASK.name
+SEGMENTED = contract.SEGMENTED.name
+
+
+class Triton:
+    """A plain client, and what the server counts."""
+
+    def __init__(self, url):
+        self.client = tritonclient.grpc.InferenceServerClient(url)
+
+    def ask(self, images, *, outputs=OUTPUTS, model=contract.ENSEMBLE, datatype="UINT8", **parameters):
+        image = tritonclient.grpc.InferInput(contract.IMAGE.name, images.shape, datatype)
+        image.set_data_from_numpy(images)
+        result = self.client.infer(
+            model.name,
+            [image],
+            outputs=[tritonclient.grpc.InferRequestedOutput(name) for name in outputs],
+            parameters=parameters or None,
+        )
+        return {name: result.as_numpy(name) for name in outputs}
+
+    def ask_at_once(self, *questions):
+        """Asks all at the same time; each is the arguments of `ask`. Returns answers, and errors in their place."""
+
+        def ask(question):
+            images, options = question
+            try:
+                return self.ask(images, **options)
+            except InferenceServerException as error:
+                return error
+
+        with ThreadPoolExecutor(len(questions)) as pool:
+            return list(pool.map(ask, questions))
+
+    def rows(self, model):
+        """How many slices a model has answered about."""
+        statistics = self.client.get_inference_statistics(model.name, as_json=True)["model_stats"][0]
+        return int(statistics.get("inference_count", 0))
+
+    def executions(self, model):
+        """How many batches a model has run."""
+        statistics = self.client.get_inference_statistics(model.name, as_json=True)["model_stats"][0]
+        return int(statistics.get("execution_count", 0))
+
+
+@pytest.fixture(scope="module")
+def triton(tiny_server):
+    triton = Triton(tiny_server.url)
+    yield triton
+    triton.client.close()
+
+
+def test_sixteen_mixed_rows_in_one_request(triton):
+    levels = [index / 16 for index in range(16)]
+    before = triton.rows(contract.SEGMENTER)
+
+    answer = triton.ask(slices(*levels))
+
+    np.testing.assert_array_equal(answer[PROBABILITY][:, 0], np.float32(levels))
+    np.testing.assert_array_equal(answer[SEGMENTED][:, 0], [level >= 0.5 for level in levels])
+    expected = [level if level >= 0.5 else 0.0 for level in levels]
+    np.testing.assert_array_equal(answer[MASK].mean(axis=(1, 2)), expected)
+    np.testing.assert_array_equal(answer["mask_probability"], answer[MASK].astype(np.float32))
+    assert triton.rows(contract.SEGMENTER) - before == 8
+
+
+def test_requests_with_different_parameters_share_batches_and_keep_their_own_settings(triton):
+    questions = [
+        (slices(0.25, 0.75), {"detection_threshold": threshold, "gate": gate})
+        for threshold in (0.0, 0.25, 0.5, "0.75", 1)
+        for gate in contract.GATE_MODES
+    ] * 4
+    rows, executions = triton.rows(contract.ENSEMBLE), triton.executions(contract.ENSEMBLE)
+
+    answers = triton.ask_at_once(*questions)
+
+    for (_, parameters), answer in zip(questions, answers, strict=True):
+        threshold = float(parameters["detection_threshold"])
+        by_mode = {"auto": [threshold <= 0.25, threshold <= 0.75], "always": [True] * 2, "never": [False] * 2}
+        opened = by_mode[parameters["gate"]]
+        assert answer[PROBABILITY].tolist() == [[0.25], [0.75]]
+        assert answer[SEGMENTED][:, 0].tolist() == opened
+        assert answer[MASK].mean(axis=(1, 2)).tolist() == [0.25 * opened[0], 0.75 * opened[1]]
+    assert triton.rows(contract.ENSEMBLE) - rows == 2 * len(questions)
+    assert triton.executions(contract.ENSEMBLE) - executions < len(questions)
+
+
+@pytest.mark.parametrize("outputs", [[PROBABILITY], [PROBABILITY, SEGMENTED]])
+def test_who_asks_for_no_mask_never_wakes_the_segmenter(triton, outputs):
+    before = triton.rows(contract.SEGMENTER)
+
+    answer = triton.ask(slices(1.0, 0.75), outputs=outputs)
+
+    assert answer[PROBABILITY].tolist() == [[1.0], [0.75]]
+    assert triton.rows(contract.SEGMENTER) == before
+
+
+def test_a_closed_gate_does_not_wake_the_segmenter(triton):
+    before = triton.rows(contract.SEGMENTER)
+
+    triton.ask(slices(0.25))
+    triton.ask(slices(1.0), gate="never")
+
+    assert triton.rows(contract.SEGMENTER) == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"detection_threshold": 1.5}, "detection_threshold is 1.5, expected a number from 0 to 1"),
+        ({"mask_threshold": -1}, "mask_threshold is -1, expected a number from 0 to 1"),
+        ({"mask_threshold": float("nan")}, "mask_threshold is nan, expected a number from 0 to 1"),
+        ({"detection_threshold": True}, "detection_threshold is True, expected a number from 0 to 1"),
+        ({"gate": "open"}, "gate is 'open', expected one of auto, always, never"),
+        ({"threshold": 0.5}, "unknown parameter 'threshold'"),
+    ],
+)
+def test_a_wrong_parameter_fails_its_request_and_not_its_neighbours(triton, parameters, reason):
+    before, wrong, after = triton.ask_at_once((slices(0.75), {}), (slices(0.75), parameters), (slices(0.25), {}))
+
+    assert isinstance(wrong, InferenceServerException)
+    assert wrong.status() == "StatusCode.INVALID_ARGUMENT"
+    assert reason in wrong.message()
+    assert before[MASK].mean() == 0.75
+    assert after[PROBABILITY].item() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("images", "datatype", "reason"),
+    [
+        (slices(1.0).astype(np.float32), "FP32", "data-type is 'FP32', but model 'brain_tumor' expects 'UINT8'"),
+        (slices(1.0)[:, :, :255], "UINT8", "unexpected shape for input 'image'"),
+        # Without a batch dimension, the rows of the picture look like a batch of 256.
+        (slices(1.0)[0], "UINT8", "batch-size must be <= 32"),
+        (np.zeros((33, *contract.IMAGE.shape), np.uint8), "UINT8", "batch-size must be <= 32"),
+    ],
+)
+def test_a_wrong_image_fails_its_request_and_not_its_neighbours(triton, images, datatype, reason):
+    wrong, neighbour = triton.ask_at_once((images, {"datatype": datatype}), (slices(0.75), {}))
+
+    assert isinstance(wrong, InferenceServerException)
+    assert wrong.status() == "StatusCode.INVALID_ARGUMENT"
+    assert reason in wrong.message()
+    assert neighbour[MASK].mean() == 0.75
+
+
+def test_a_segmenter_that_fails_fails_only_requests_that_needed_it(triton):
+    poison = poisoned(slices(0.75), contract.SEGMENTER)
+    failed, shut, probability_only = triton.ask_at_once(
+        (poison, {}), (slices(0.25), {}), (poison, {"outputs": [PROBABILITY]})
+    )
+
+    assert isinstance(failed, InferenceServerException)
+    assert failed.status() == "StatusCode.INTERNAL"
+    assert "tumor_segmenter: " in failed.message()
+    assert shut[PROBABILITY].item() == 0.25
+    assert probability_only[PROBABILITY].item() == 0.75
+
+
+def test_a_detector_that_fails_fails_only_requests_that_needed_it(triton):
+    poison = poisoned(slices(0.75), contract.DETECTOR)
+    failed, always = triton.ask_at_once((poison, {}), (poison, {"gate": "always", "outputs": [MASK]}))
+
+    assert isinstance(failed, InferenceServerException)
+    assert "tumor_detector: " in failed.message()
+    assert always[MASK].mean() == 0.75
+
+
+def test_a_network_that_fails_on_one_request_answers_those_in_the_same_batch(triton):
+    options = {"model": contract.DETECTOR, "outputs": [PROBABILITY]}
+    good, bad = (slices(0.75), options), (poisoned(slices(0.25), contract.DETECTOR), options)
+    executions = triton.executions(contract.DETECTOR)
+
+    answers = triton.ask_at_once(*[good, bad, good, good] * 8)
+
+    assert triton.executions(contract.DETECTOR) - executions < len(answers)
+    for index, answer in enumerate(answers):
+        if index % 4 == 1:
+            assert isinstance(answer, InferenceServerException)
+            assert "out of data bounds" in answer.message()
+        else:
+            assert answer[PROBABILITY].item() == 0.75
+
+
+def test_an_overloaded_gate_refuses_at_once_and_answers_the_rest(tiny_repository, tmp_path):
+    repository = shutil.copytree(tiny_repository, tmp_path / "model_repository")
+    config = repository / contract.ENSEMBLE.name / "config.pbtxt"
+    text = config.read_text()
+    assert "max_queue_size: 128" in text
+    config.write_text(text.replace("max_queue_size: 128", "max_queue_size: 1"))
+
+    with EmbeddedServer(repository) as server:
+        triton = Triton(server.url)
+        answers = triton.ask_at_once(*[(slices(*[0.75] * 8), {})] * 48)
+        triton.client.close()
+
+    refused = [answer for answer in answers if isinstance(answer, InferenceServerException)]
+    assert 0 < len(refused) < len(answers)
+    assert {error.status() for error in refused} == {"StatusCode.UNAVAILABLE"}
+    assert all((answer[MASK].mean(axis=(1, 2)) == 0.75).all() for answer in answers if answer not in refused)
+
+
+def test_a_server_that_stops_answers_or_says_try_elsewhere(tiny_repository):
+    with EmbeddedServer(tiny_repository) as server, ThreadPoolExecutor(1) as elsewhere:
+        triton = Triton(server.url)
+        asked = elsewhere.submit(triton.ask_at_once, *[(slices(*[0.75] * 32), {})] * 6)
+        time.sleep(0.1)
+        server.stop()
+        answers = asked.result()
+        triton.client.close()
+
+    # NOT_FOUND is what Triton itself says once its models are unloaded and its port is still open.
+    statuses = {answer.status() for answer in answers if isinstance(answer, InferenceServerException)}
+    assert statuses <= {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND"}

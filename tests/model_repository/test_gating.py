@@ -1,0 +1,290 @@
+"""The gate as array code. The networks are functions of the slices' FLAIR channel; every call of them is counted."""
+
+import importlib.util
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from tiny_networks import FLAIR, slices
+
+from gliogate import contract
+
+ALL = frozenset(tensor.name for tensor in contract.ENSEMBLE.outputs)
+PROBABILITY = contract.TUMOR_PROBABILITY.name
+MASK = contract.TUMOR_MASK.name
+MASK_PROBABILITY = contract.MASK_PROBABILITY.name
+SEGMENTED = contract.SEGMENTED.name
+
+
+@pytest.fixture(scope="session")
+def gating(shipped_repository):
+    """The module beside the gate's model.py, which no package holds."""
+    path = shipped_repository / contract.ENSEMBLE.name / "1" / "gating.py"
+    spec = importlib.util.spec_from_file_location("gating", path)
+    module = sys.modules["gating"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Network:
+    """A network that remembers how many slices each call had, and can be told to fail."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self.calls = []
+        self.error = None
+
+    def __call__(self, images):
+        self.calls.append(len(images))
+        if self.error is not None:
+            raise self.error
+        return self._answer(images[..., FLAIR].astype(np.float32) / 255)
+
+
+@pytest.fixture
+def detect():
+    return Network(lambda flair: flair.mean(axis=(1, 2), dtype=np.float32)[:, np.newaxis])
+
+
+@pytest.fixture
+def segment():
+    return Network(lambda flair: flair)
+
+
+@pytest.fixture
+def request_for(gating):
+    """Makes requests that start from an operating point of 0.5 and 0.5."""
+    operating_point = gating.Settings(detection_threshold=0.5, mask_threshold=0.5)
+
+    def make(*levels, outputs=ALL, is_cancelled=lambda: False, **parameters):
+        return gating.Request(slices(*levels), operating_point.updated(parameters), frozenset(outputs), is_cancelled)
+
+    return make
+
+
+def test_only_the_slices_that_pass_are_segmented_from_all_requests_together(gating, request_for, detect, segment):
+    first, second, third = gating.run(
+        [request_for(0.25, 0.75), request_for(0.0), request_for(1.0, 0.125, 0.625)], detect, segment
+    )
+
+    assert detect.calls == [6]
+    assert segment.calls == [3]
+    assert first[PROBABILITY].tolist() == [[0.25], [0.75]]
+    assert first[SEGMENTED].tolist() == [[False], [True]]
+    assert second[MASK].shape == (1, 256, 256)
+    assert not second[MASK].any()
+    np.testing.assert_array_equal(third[MASK], third[MASK_PROBABILITY])
+    assert third[MASK].mean(axis=(1, 2)).tolist() == [1.0, 0.0, 0.625]
+
+
+def test_outputs_have_the_types_and_shapes_of_the_contract(gating, request_for, detect, segment):
+    (outcome,) = gating.run([request_for(0.75, 0.25, 1.0)], detect, segment)
+
+    for tensor in contract.ENSEMBLE.outputs:
+        assert outcome[tensor.name].shape == (3, *tensor.shape)
+        assert outcome[tensor.name].dtype == {"FP32": np.float32, "UINT8": np.uint8, "BOOL": bool}[tensor.dtype]
+
+
+def test_a_probability_that_equals_the_threshold_opens_the_gate(gating, request_for, detect, segment):
+    level = 0.70703125  # 181 of 256 columns
+    just_above = float(np.nextafter(np.float32(level), np.float32(1)))
+    at, above = gating.run(
+        [request_for(level, detection_threshold=level), request_for(level, detection_threshold=just_above)],
+        detect,
+        segment,
+    )
+
+    assert at[SEGMENTED].item() is True
+    assert above[SEGMENTED].item() is False
+
+
+def test_thresholds_compare_in_the_precision_of_the_probability(gating, request_for, segment):
+    def detect(images):
+        return np.full((len(images), 1), 0.7, np.float32)  # below 0.7 in FP64
+
+    (outcome,) = gating.run([request_for(0.5, detection_threshold=0.7)], detect, segment)
+
+    assert outcome[SEGMENTED].item() is True
+
+
+def test_every_request_has_its_own_settings(gating, request_for, detect, segment):
+    always, never, strict, lax = gating.run(
+        [
+            request_for(0.25, gate="always"),
+            request_for(1.0, gate="never"),
+            request_for(0.75, detection_threshold=0.8),
+            request_for(0.75, detection_threshold=0.0),
+        ],
+        detect,
+        segment,
+    )
+
+    assert segment.calls == [2]
+    assert (always[SEGMENTED].item(), always[MASK].mean()) == (True, 0.25)
+    assert (never[SEGMENTED].item(), never[PROBABILITY].item(), never[MASK].any()) == (False, 1.0, False)
+    assert (strict[SEGMENTED].item(), strict[MASK].any()) == (False, False)
+    assert (lax[SEGMENTED].item(), lax[MASK].mean()) == (True, 0.75)
+
+
+def test_mask_thresholds_hold_for_their_own_rows(gating, request_for, detect):
+    def segment(images):
+        return np.full(images.shape[:3], 0.5, np.float32)
+
+    at, above, zero_but_shut = gating.run(
+        [
+            request_for(1.0, mask_threshold=0.5),
+            request_for(1.0, mask_threshold=0.6),
+            request_for(0.0, mask_threshold=0.0),
+        ],
+        detect,
+        segment,
+    )
+
+    assert at[MASK].all()
+    assert not above[MASK].any()
+    assert not zero_but_shut[MASK].any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "parameters", "detector_calls", "segmenter_calls"),
+    [
+        ([PROBABILITY], {}, [1], []),
+        ([PROBABILITY, SEGMENTED], {}, [1], []),
+        ([MASK], {}, [1], [1]),
+        ([MASK_PROBABILITY], {}, [1], [1]),
+        ([MASK], {"gate": "always"}, [], [1]),
+        ([MASK, SEGMENTED], {"gate": "never"}, [], []),
+        ([PROBABILITY, MASK], {"gate": "never"}, [1], []),
+        ([], {}, [], []),
+    ],
+)
+def test_networks_run_only_for_outputs_that_need_them(
+    gating, request_for, detect, segment, outputs, parameters, detector_calls, segmenter_calls
+):
+    (outcome,) = gating.run([request_for(1.0, outputs=outputs, **parameters)], detect, segment)
+
+    assert sorted(outcome) == sorted(outputs)
+    assert detect.calls == detector_calls
+    assert segment.calls == segmenter_calls
+
+
+def test_a_request_that_asks_for_probabilities_only_adds_no_rows_to_the_segmenter(gating, request_for, detect, segment):
+    gating.run([request_for(1.0, outputs=[PROBABILITY]), request_for(1.0)], detect, segment)
+
+    assert detect.calls == [2]
+    assert segment.calls == [1]
+
+
+def test_a_request_alone_is_not_copied(gating, request_for, segment):
+    request = request_for(0.0)
+    seen = []
+
+    def detect(images):
+        seen.append(np.shares_memory(images, request.images))
+        return np.zeros((len(images), 1), np.float32)
+
+    gating.run([request], detect, segment)
+
+    assert seen == [True]
+
+
+def test_a_segmenter_that_fails_fails_only_those_who_needed_it(gating, request_for, detect, segment):
+    segment.error = RuntimeError("out of memory")
+    shut, opened, probability_only = gating.run(
+        [request_for(0.25), request_for(0.25, 0.75), request_for(1.0, outputs=[PROBABILITY])], detect, segment
+    )
+
+    assert shut[PROBABILITY].item() == 0.25
+    assert opened is segment.error
+    assert probability_only == {PROBABILITY: np.float32(1.0)}
+
+
+def test_a_detector_that_fails_fails_only_those_who_needed_it(gating, request_for, detect, segment):
+    detect.error = RuntimeError("out of memory")
+    normal, always = gating.run([request_for(0.75), request_for(0.75, gate="always", outputs=[MASK])], detect, segment)
+
+    assert normal is detect.error
+    assert always[MASK].mean() == 0.75
+    assert segment.calls == [1]
+
+
+def test_a_network_with_the_wrong_number_of_answers_fails_the_requests(gating, request_for, segment):
+    (outcome,) = gating.run([request_for(0.0, 1.0)], lambda _: np.zeros((3, 1), np.float32), segment)
+
+    assert isinstance(outcome, ValueError)
+
+
+def test_cancelled_requests_are_dropped_before_each_network(gating, request_for, detect, segment):
+    early = request_for(1.0, is_cancelled=lambda: True)
+    late = request_for(1.0, is_cancelled=lambda: bool(detect.calls))
+    patient = request_for(1.0)
+
+    outcomes = gating.run([early, late, patient], detect, segment)
+
+    assert detect.calls == [2]
+    assert segment.calls == [1]
+    assert [isinstance(outcome, gating.CancelledError) for outcome in outcomes] == [True, True, False]
+    assert outcomes[2][MASK].all()
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.25, "0.25", np.float32(0.5)])
+@pytest.mark.parametrize("name", [contract.DETECTION_THRESHOLD, contract.MASK_THRESHOLD])
+def test_thresholds_may_be_numbers_and_numerals(gating, name, value):
+    settings = gating.Settings(0.5, 0.5).updated({name: value})
+
+    assert getattr(settings, name) == float(value)
+
+
+@pytest.mark.parametrize("value", [True, False, None, math.nan, math.inf, -0.1, 1.1, "", "half", "nan", [0.5], {}])
+@pytest.mark.parametrize("name", [contract.DETECTION_THRESHOLD, contract.MASK_THRESHOLD])
+def test_a_threshold_out_of_range_is_named_with_what_was_found_and_expected(gating, name, value):
+    with pytest.raises(gating.InvalidValueError) as error:
+        gating.Settings(0.5, 0.5).updated({name: value})
+
+    assert str(error.value) == f"{name} is {value!r}, expected a number from 0 to 1"
+
+
+@pytest.mark.parametrize("value", ["Auto", "", 0, True, None, ["auto"]])
+def test_a_gate_of_another_kind_is_refused(gating, value):
+    with pytest.raises(gating.InvalidValueError, match=r"^gate is .*, expected one of auto, always, never$"):
+        gating.Settings(0.5, 0.5).updated({contract.GATE: value})
+
+
+def test_an_unknown_parameter_is_refused_by_name(gating):
+    with pytest.raises(gating.InvalidValueError, match="unknown parameter 'threshold', expected detection_threshold,"):
+        gating.Settings(0.5, 0.5).updated({"threshold": 0.5})
+
+
+def test_the_gate_knows_the_names_of_the_contract(gating):
+    assert {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED} == ALL
+    assert gating.GATE_MODES == contract.GATE_MODES
+    assert set(gating.Settings.__dataclass_fields__) == set(contract.PARAMETERS)
+
+
+def test_the_shipped_operating_point_is_valid(gating, shipped_repository):
+    settings = gating.read_operating_point(shipped_repository / contract.ENSEMBLE.name / "1" / "operating_point.json")
+
+    assert settings.gate == "auto"
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[0.5, 0.5]", "expected a JSON object"),
+        ({"detection_threshold": 0.5}, "mask_threshold missing"),
+        ({}, "detection_threshold and mask_threshold missing"),
+        ({"detection_threshold": 1.5, "mask_threshold": 0.5}, "detection_threshold is 1.5, expected"),
+    ],
+)
+def test_a_bad_operating_point_names_its_file(gating, tmp_path, document, reason):
+    path = tmp_path / "operating_point.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+
+    with pytest.raises(gating.InvalidValueError) as error:
+        gating.read_operating_point(path)
+
+    assert str(error.value).startswith(f"{path}: ")
+    assert reason in str(error.value)

@@ -1,0 +1,96 @@
+"""A model repository whose networks are so small that their answers are known by heart.
+
+The detector answers the mean of the FLAIR channel / 255, the segmenter every pixel of the FLAIR channel / 255. The
+configurations and the gate are the shipped ones; the operating point is 0.5 and 0.5.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gliogate import contract
+
+FLAIR = contract.CHANNELS.index("FLAIR")
+PRE_CONTRAST = contract.CHANNELS.index("pre-contrast")
+IR_VERSION, OPSET = 10, 20
+_ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
+_POISONED_COLUMN = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
+
+
+def build_repository(shipped: Path, destination: Path) -> Path:
+    """Copies the shipped configurations and gate, and puts the tiny networks where the trained ones belong."""
+    shutil.copytree(shipped, destination, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    operating_point = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}
+    (destination / contract.ENSEMBLE.name / "1" / "operating_point.json").write_text(json.dumps(operating_point))
+    for model in (contract.DETECTOR, contract.SEGMENTER):
+        version = destination / model.name / "1"
+        version.mkdir(parents=True, exist_ok=True)
+        onnx.save(_network(model), version / "model.onnx")
+    return destination
+
+
+def slices(*levels: float) -> np.ndarray:
+    """Returns UINT8 [len(levels), 256, 256, 3], a slice for every level, a multiple of 1/256.
+
+    The FLAIR channel is 255 in the left `level` of the columns and 0 in the rest, so the detector says `level` and the
+    segmenter's mask is those columns, whatever the mask threshold above 0 is.
+    """
+    images = np.zeros((len(levels), *contract.IMAGE.shape), np.uint8)
+    for image, level in zip(images, levels, strict=True):
+        image[:, : round(level * contract.SLICE_SIZE), FLAIR] = 255
+    return images
+
+
+def poisoned(images: np.ndarray, model: contract.Model) -> np.ndarray:
+    """Returns the slices with a pixel that this tiny network, and not the other, fails on."""
+    images = images.copy()
+    images[:, 0, _POISONED_COLUMN[model], PRE_CONTRAST] = 255
+    return images
+
+
+def _network(model: contract.Model) -> onnx.ModelProto:
+    (image,), (output,) = model.inputs, model.outputs
+    column = _POISONED_COLUMN[model]
+    integers = {
+        "flair_from": [FLAIR],
+        "flair_to": [FLAIR + 1],
+        "channels": [3],
+        "pixel_from": [0, column, PRE_CONTRAST],
+        "pixel_to": [1, column + 1, PRE_CONTRAST + 1],
+        "pixel_axes": [1, 2, 3],
+        "pixel_squeezed": [2, 3] if model is contract.DETECTOR else [3],
+    }
+    floats = {"white": np.float32(255), "table": np.zeros(255, np.float32)}
+    if model is contract.DETECTOR:
+        integers["height_and_width"] = [1, 2]
+        answer = helper.make_node("ReduceMean", ["level", "height_and_width"], ["answer"], keepdims=0)
+    else:
+        answer = helper.make_node("Squeeze", ["level", "channels"], ["answer"])
+    nodes = [
+        helper.make_node("Slice", [image.name, "flair_from", "flair_to", "channels"], ["flair"]),
+        helper.make_node("Cast", ["flair"], ["flair_fp32"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["flair_fp32", "white"], ["level"]),
+        answer,
+        # The poison: 255 is no index into a table of 255 zeros.
+        helper.make_node("Slice", [image.name, "pixel_from", "pixel_to", "pixel_axes"], ["pixel"]),
+        helper.make_node("Cast", ["pixel"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["zero"]),
+        helper.make_node("Squeeze", ["zero", "pixel_squeezed"], ["zero_squeezed"]),
+        helper.make_node("Add", ["answer", "zero_squeezed"], [output.name]),
+    ]
+    initializers = [
+        *(numpy_helper.from_array(np.array(value, np.int64), name) for name, value in integers.items()),
+        *(numpy_helper.from_array(np.asarray(value), name) for name, value in floats.items()),
+    ]
+    graph = helper.make_graph(nodes, model.name, [_value(image)], [_value(output)], initializers)
+    network = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
+    onnx.checker.check_model(network)
+    return network
+
+
+def _value(tensor: contract.Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, _ONNX_TYPES[tensor.dtype], ["batch", *tensor.shape])
