@@ -1,0 +1,205 @@
+"""Any picture to a slice, and a mask back onto the picture's own grid.
+
+A *picture* is what people have: a file, or an array of any size and numeric type. A *slice* is what goes over the wire:
+uint8 (256, 256, 3), see `gliogate.contract`. A picture keeps its proportions: it is scaled until its longer side fills
+the slice, and centered on black. A picture of 256x256 pixels is the slice, unchanged.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.contract import CHANNELS, SLICE_SIZE
+from gliogate.errors import ImageError
+
+Picture = str | os.PathLike[str] | NDArray[Any]
+"""A file's path, or an array (H, W), (H, W, 1) or (H, W, 3)."""
+
+EXTENSIONS: Final = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
+"""Extensions of the files that can be read, in lower case; a file's own may be in upper case."""
+
+WHITE_PERCENTILE: Final = 99.9
+"""The percentile of a channel that becomes white, so that a few hot pixels do not darken all others."""
+
+_EXPECTED: Final = f"expected (H, W), (H, W, 1) or (H, W, {len(CHANNELS)})"
+_PNG_END: Final = b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class SliceGeometry:
+    """Where a picture lies in its slice.
+
+    Attributes:
+        height: the picture's height in pixels.
+        width: the picture's width in pixels.
+    """
+
+    height: int
+    width: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the slice that the picture fills."""
+        longer = max(self.height, self.width)
+        rows, columns = (max(1, round(side * SLICE_SIZE / longer)) for side in (self.height, self.width))
+        top, left = (SLICE_SIZE - rows) // 2, (SLICE_SIZE - columns) // 2
+        return slice(top, top + rows), slice(left, left + columns)
+
+    def to_slice(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Scales a picture, uint8 (height, width, 3), into a slice, uint8 (256, 256, 3)."""
+        canvas = np.zeros((SLICE_SIZE, SLICE_SIZE, len(CHANNELS)), np.uint8)
+        rows, columns = self.window
+        canvas[rows, columns] = _resize(picture, rows.stop - rows.start, columns.stop - columns.start)
+        return canvas
+
+    def to_picture(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scales a plane of the slice's grid, (256, 256), onto the picture's grid, float32 (height, width)."""
+        return _resize(plane[self.window].astype(np.float32), self.height, self.width)
+
+    def mask_to_picture(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Brings a mask of 0 and 1 from the slice's grid onto the picture's: a pixel at least half covered is 1."""
+        return (self.to_picture(mask.astype(np.float32)) >= 0.5).astype(np.uint8)
+
+
+def load_picture(picture: Picture) -> NDArray[np.uint8]:
+    """Makes any picture 8-bit and three-channel, on its own grid.
+
+    uint8 is taken as it is. Every wider type is mapped linearly, channel by channel, so that the channel's minimum
+    becomes 0 and its 99.9th percentile (its maximum, where those two are equal) 255; a constant channel becomes 0.
+    A grey picture stands in all three channels. The channels of a color file are red, green, blue = pre-contrast,
+    FLAIR, post-contrast; an opaque alpha channel of a file is dropped.
+
+    Args:
+        picture: a file (see `EXTENSIONS`) or an array (H, W), (H, W, 1) or (H, W, 3) of integers or floats.
+
+    Returns:
+        A new array, uint8 (H, W, 3).
+
+    Raises:
+        ImageError: the file cannot be read, or the shape, type or values are none that a picture can have.
+    """
+    if isinstance(picture, str | os.PathLike):
+        path = Path(picture)
+        try:
+            return _to_rgb8(_read_file(path))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error.__cause__
+    if isinstance(picture, np.ndarray):
+        return _to_rgb8(picture)
+    raise ImageError(f"a picture is a path or a NumPy array, not {type(picture).__name__}")
+
+
+def _read_file(path: Path) -> NDArray[Any]:
+    """Reads the pixels of a file as they are stored, color channels in the order red, green, blue."""
+    extension = path.suffix.lower()
+    if path.is_dir():
+        raise ImageError("is a folder, not a picture")
+    if extension not in EXTENSIONS:
+        raise ImageError(f"cannot read {extension or 'a file without extension'}, only {', '.join(EXTENSIONS)}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+    if not data:
+        raise ImageError("is empty")
+    if extension == ".npy":
+        return _read_npy(path)
+    return _drop_alpha(_decode(data, is_tiff=extension.startswith(".tif")))
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise ImageError(f"is no whole .npy file of numbers ({error})") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ImageError("is an .npz archive, not an .npy file")
+    return array
+
+
+def _decode(data: bytes, *, is_tiff: bool) -> NDArray[Any]:
+    # libpng tells the terminal, past every logger, that a file is cut short: do not let it find out.
+    cut_short = data.startswith(b"\x89PNG") and _PNG_END not in data
+    pages: tuple[NDArray[Any] | None, ...] = ()
+    if not cut_short:
+        with _silent_opencv():
+            try:
+                encoded = np.frombuffer(data, np.uint8)
+                if is_tiff:
+                    pages = tuple(cv2.imdecodemulti(encoded, cv2.IMREAD_UNCHANGED)[1])
+                else:
+                    pages = (cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED),)
+            except cv2.error as error:
+                raise ImageError(f"cannot be decoded ({error.err})") from error
+    if len(pages) > 1:
+        raise ImageError(f"has {len(pages)} pages: read them and give each to analyze_many as an array")
+    if not pages or pages[0] is None:
+        raise ImageError("is damaged, cut short, or no picture at all")
+    return pages[0]
+
+
+@contextmanager
+def _silent_opencv() -> Iterator[None]:
+    """Keeps OpenCV's own account of a broken file off the terminal; the caller gets an ImageError."""
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(level)
+
+
+def _drop_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Turns OpenCV's blue, green, red[, alpha] into red, green, blue."""
+    if pixels.ndim < 3:
+        return pixels
+    if pixels.shape[2] == 4:
+        if pixels[..., 3].min() != pixels[..., 3].max():
+            raise ImageError("has a fourth channel that is not an opaque alpha channel: flatten it first")
+        pixels = pixels[..., :3]
+    return pixels[..., ::-1]
+
+
+def _to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype.kind not in "uif":
+        raise ImageError(f"has pixels of type {pixels.dtype}, expected integers or floats")
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, len(CHANNELS))):
+        raise ImageError(f"has shape {pixels.shape}, {_EXPECTED}")
+    if pixels.size == 0:
+        raise ImageError(f"has shape {pixels.shape}: no pixels, {_EXPECTED}")
+    if pixels.ndim == 2:
+        pixels = pixels[..., np.newaxis]
+    if pixels.dtype != np.uint8:
+        pixels = _rescale(pixels)
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], len(CHANNELS))), order="C")
+
+
+def _rescale(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    values = pixels.astype(np.float64)
+    infinite = np.argwhere(~np.isfinite(values))
+    if len(infinite):
+        row, column, channel = infinite[0].tolist()
+        where = f"the first at row {row}, column {column}, channel {channel}"
+        raise ImageError(f"has {len(infinite)} values that are NaN or infinite, {where}")
+    black = values.min(axis=(0, 1))
+    white = np.percentile(values, WHITE_PERCENTILE, axis=(0, 1))
+    white = np.where(white > black, white, values.max(axis=(0, 1)))
+    span = np.where(white > black, white - black, 1)
+    scaled: NDArray[np.uint8] = np.rint(np.clip((values - black) / span, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def _resize(plane: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    if plane.shape[:2] == (height, width):
+        return plane
+    # Averaging over what falls into a pixel is what keeps a shrunken picture free of aliasing.
+    shrinks = height * width < plane.shape[0] * plane.shape[1]
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

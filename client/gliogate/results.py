@@ -1,0 +1,82 @@
+"""What an analysis found."""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.contract import CHANNELS
+from gliogate.overlays import PREDICTED, Color, paint_mask
+
+Verdict = Literal["tumor", "no tumor", "undecided"]
+
+
+class BoundingBox(NamedTuple):
+    """The smallest upright rectangle around a mask, in pixels of the picture; `x`, `y` is its top left pixel."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the server found in one picture; every mask and position is on the picture's own grid.
+
+    Attributes:
+        tumor_probability: the detector's calibrated probability that the slice shows tumor, 0 to 1.
+        tumor: whether the probability reaches the detection threshold. None where nobody named one: the gate was told
+            `always` or `never`, and no `detection_threshold` came with it.
+        segmented: the gate opened and the segmenter looked. Tells "no tumor" from "the segmenter found nothing".
+        mask: uint8 (H, W), 1 where tumor is; all 0 where the gate stayed shut.
+        mask_probability: float32 (H, W), where it was asked for; None otherwise.
+        picture: uint8 (H, W, 3), what was analyzed, as `gliogate.images.load_picture` made it.
+        latency_s: seconds from sending the request to its answer.
+        request_id: the id that the server logs for the request.
+    """
+
+    tumor_probability: float
+    tumor: bool | None
+    segmented: bool
+    mask: NDArray[np.uint8] = field(repr=False)
+    mask_probability: NDArray[np.float32] | None = field(repr=False)
+    picture: NDArray[np.uint8] = field(repr=False)
+    latency_s: float
+    request_id: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """The value of `tumor` in words."""
+        if self.tumor is None:
+            return "undecided"
+        return "tumor" if self.tumor else "no tumor"
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the picture that the mask covers."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def bounding_box(self) -> BoundingBox | None:
+        """The smallest rectangle around the mask; None where the mask is empty."""
+        return BoundingBox(*cv2.boundingRect(self.mask)) if self.mask.any() else None
+
+    def overlay(
+        self, *, color: Color = PREDICTED, fill: float = 0.2, channel: int | None = CHANNELS.index("FLAIR")
+    ) -> NDArray[np.uint8]:
+        """Paints the mask onto the picture.
+
+        Args:
+            color: red, green and blue of the outline and the fill, 0 to 255.
+            fill: opacity of the fill, 0 (outline only) to 1.
+            channel: the channel to show in grey under the mask, FLAIR unless told otherwise; None for all three as
+                red, green and blue.
+
+        Returns:
+            uint8 (H, W, 3), RGB.
+        """
+        shown = self.picture if channel is None else np.repeat(self.picture[..., channel, np.newaxis], 3, axis=2)
+        return paint_mask(shown, self.mask, color=color, fill=fill)

@@ -1,0 +1,235 @@
+"""One run over many scans: a server for it, the analyses with their progress, pictures and a table."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final, Self, Unpack
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from gliogate.client import Client
+from gliogate.errors import EmbeddedServerError, GliogateError, RequestError
+from gliogate.results import Analysis, BoundingBox, Verdict
+from gliogate.scans import MASK_SUFFIX, OVERLAY_SUFFIX, Scan
+from gliogate.wire import IN_FLIGHT, Options
+
+FILE_WIDTH: Final = 200
+"""Columns that a table may take where it goes to no terminal."""
+
+VERDICT_STYLES: Mapping[Verdict, str] = {"tumor": "bold yellow", "no tumor": "green", "undecided": "dim"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan: an analysis, or the error in its place."""
+
+    scan: Scan
+    result: Analysis | GliogateError
+
+
+@dataclass(frozen=True)
+class Row:
+    """An outcome without its pixels: thousands of them fit into memory.
+
+    Attributes:
+        scan: the scan.
+        tumor_probability: see `Analysis`; None where the scan failed, and so with all that follow.
+        tumor: see `Analysis`.
+        verdict: see `Analysis`.
+        segmented: see `Analysis`.
+        area_px: see `Analysis`.
+        bounding_box: see `Analysis`; None where the mask is empty, too.
+        latency_s: see `Analysis`.
+        dice: how well the mask matches a known one; None where that is not defined.
+        error: what went wrong; None where nothing did.
+    """
+
+    scan: Scan
+    tumor_probability: float | None = None
+    tumor: bool | None = None
+    verdict: Verdict | None = None
+    segmented: bool | None = None
+    area_px: int | None = None
+    bounding_box: BoundingBox | None = None
+    latency_s: float | None = None
+    dice: float | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome, *, dice: float | None = None) -> Self:
+        """Makes a row of an outcome."""
+        result = outcome.result
+        if isinstance(result, GliogateError):
+            return cls(outcome.scan, error=str(result))
+        return cls(
+            outcome.scan,
+            tumor_probability=result.tumor_probability,
+            tumor=result.tumor,
+            verdict=result.verdict,
+            segmented=result.segmented,
+            area_px=result.area_px,
+            bounding_box=result.bounding_box,
+            latency_s=result.latency_s,
+            dice=dice,
+        )
+
+
+def import_embedded() -> ModuleType:
+    """Imports `gliogate.embedded`.
+
+    Raises:
+        EmbeddedServerError: the extra is not installed.
+    """
+    try:
+        import gliogate.embedded
+    except ImportError as error:
+        raise EmbeddedServerError(
+            f"the embedded server is not installed ({error}): pip install 'gliogate[embedded]', "
+            "or name a running server with --url"
+        ) from error
+    return gliogate.embedded
+
+
+@contextmanager
+def connect(url: str | None = None, model_repository: Path | None = None) -> Iterator[Client]:
+    """Opens a client of a running server, or of an embedded one that lives as long as the context.
+
+    Args:
+        url: HOST:PORT of a running server; None for an embedded one.
+        model_repository: what the embedded server serves; None for the one that it finds by itself.
+
+    Raises:
+        RequestError: the running server is not ready.
+        EmbeddedServerError: the embedded server is not installed, or did not start.
+    """
+    with ExitStack() as stack:
+        if url is None:
+            embedded = import_embedded()
+            server = embedded.EmbeddedServer(embedded.find_model_repository(model_repository))
+            with Console(stderr=True).status("Starting Triton"):
+                stack.enter_context(server)
+            url = server.url
+        client = stack.enter_context(Client(url))
+        client.wait_until_ready(timeout_s=0)
+        yield client
+
+
+def analyze_scans(
+    client: Client, scans: Sequence[Scan], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]
+) -> Iterator[Outcome]:
+    """Analyzes scans, in their order, with a progress bar on a terminal's stderr.
+
+    A scan that fails costs only itself. When the server is lost, the scans that were not yet sent share its error.
+    """
+    lost: RequestError | None = None
+
+    def pictures() -> Iterator[Path]:
+        for scan in scans:
+            if lost:
+                return
+            yield scan.path
+
+    with _progress() as progress:
+        task = progress.add_task("Analyzing", total=len(scans))
+        results = client.analyze_many(pictures(), in_flight=in_flight, on_error="return", **options)
+        for scan in scans:
+            result = next(results, lost)
+            if lost is None and isinstance(result, RequestError) and not client.is_ready():
+                lost = result
+            assert result is not None  # noqa: S101  the results end early only when the server was lost
+            progress.advance(task)
+            yield Outcome(scan, result)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def write_pictures(analysis: Analysis, name: Path, folder: Path) -> Path:
+    """Writes `<name>_mask.png`, 0 and 255, and `<name>_overlay.png` into a folder, both of the picture's size.
+
+    Returns:
+        The mask's path.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    mask = folder / name.with_name(f"{name.name}{MASK_SUFFIX}.png")
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    write_png(mask, analysis.mask * np.uint8(255))
+    write_png(mask.with_name(f"{name.name}{OVERLAY_SUFFIX}.png"), analysis.overlay())
+    return mask
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Writes a picture, uint8 (H, W) or RGB (H, W, 3), as PNG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.write_bytes(encode(picture, ".png"))
+
+
+def encode(picture: NDArray[np.uint8], extension: str) -> bytes:
+    """Encodes a picture, uint8 (H, W) or RGB (H, W, 3), in the format that an extension stands for."""
+    _, data = cv2.imencode(extension, picture if picture.ndim == 2 else picture[..., ::-1])
+    return data.tobytes()
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Sums a run up in one line."""
+    facts = [f"{len(rows)} scans", f"{sum(row.tumor is True for row in rows)} with tumor"]
+    if failed := sum(row.error is not None for row in rows):
+        facts.append(f"{failed} failed")
+    if dice := [row.dice for row in rows if row.dice is not None]:
+        facts.append(f"mean Dice {statistics.mean(dice):.3f}")
+    if latencies := [row.latency_s for row in rows if row.latency_s is not None]:
+        facts.append(f"median latency {1000 * statistics.median(latencies):.0f} ms")
+    return ", ".join(facts)
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints a run on stdout, one line a scan, and below it what failed. Dice has a column where any is defined."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    with_dice = any(row.dice is not None for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("scan", overflow="fold")
+    table.add_column("tumor\nprob.", justify="right")
+    table.add_column("verdict")
+    for heading in ("gate\nopened", "mask\narea px", *["Dice"] * with_dice, "latency\nms"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            Text(str(row.scan.name)),
+            format_or_dash(row.tumor_probability, ".3f"),
+            Text(row.verdict, VERDICT_STYLES[row.verdict]) if row.verdict else Text("failed", "bold red"),
+            {True: "yes", False: "no", None: "-"}[row.segmented],
+            format_or_dash(row.area_px, ",d"),
+            *[format_or_dash(row.dice, ".3f")] * with_dice,
+            format_or_dash(row.latency_s and 1000 * row.latency_s, ".0f"),
+        )
+    console.print(table)
+    errors = Counter(row.error for row in rows if row.error)
+    for error, count in errors.items():
+        failed = "failed: " if count == 1 else f"{count} scans failed: "
+        console.print(Text(failed, "bold red") + Text(error), soft_wrap=True)
+
+
+def format_or_dash(value: float | None, format_spec: str) -> str:
+    """Formats a number, and an undefined one as a dash."""
+    return "-" if value is None else format(value, format_spec)

@@ -1,0 +1,94 @@
+"""Scans on disk: which files of a folder are scans, in which order, and what belongs to each."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.errors import ImageError
+from gliogate.images import EXTENSIONS, load_picture
+
+MASK_SUFFIX: Final = "_mask"
+OVERLAY_SUFFIX: Final = "_overlay"
+"""What the stems of masks and overlays end in: such files belong to a scan and are none themselves."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan on disk.
+
+    Attributes:
+        path: the file.
+        name: a path without extension, relative, that no other scan of the same search has. It mirrors the folders
+            below the one that all scans of the search have in common.
+    """
+
+    path: Path
+    name: Path
+
+    def read_known_mask(self) -> NDArray[np.uint8] | None:
+        """Reads the mask that lies beside the scan as `<stem>_mask.*`.
+
+        Returns:
+            uint8 (H, W), 1 where a pixel is brighter than half the mask's maximum; None where there is no such file.
+
+        Raises:
+            ImageError: the mask cannot be read.
+        """
+        for extension in (self.path.suffix, *EXTENSIONS):
+            path = self.path.with_name(self.path.stem + MASK_SUFFIX + extension)
+            if path.is_file():
+                grey = load_picture(path)[..., 0]
+                mask: NDArray[np.uint8] = (grey > grey.max() // 2).astype(np.uint8)
+                return mask
+        return None
+
+
+def find_scans(paths: Iterable[Path]) -> list[Scan]:
+    """Finds the scans among files and, recursively, in folders.
+
+    A folder's scans are the files whose extension is one of `EXTENSIONS`, in natural order (`_2` before `_10`). Files
+    that are named themselves are taken whatever their extension, and need not exist: reading them will tell. Masks
+    (`*_mask.*`), overlays (`*_overlay.*`) and hidden files are no scans. A file that is named twice counts once.
+
+    Raises:
+        ImageError: a folder holds no scans, or `paths` none at all.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        files = _scans_in(path) if path.is_dir() else [path] if _may_be_scan(path) else []
+        for file in files:
+            found.setdefault(file.absolute(), file)
+    if not found:
+        raise ImageError("no scans: only masks (*_mask.*) or overlays (*_overlay.*) were named")
+    top = os.path.commonpath([file.parent for file in found])
+    names = {file: file.relative_to(top).with_suffix("") for file in found}
+    taken = Counter(names.values())
+    # Of a.png and a.tif in one folder, each keeps its extension.
+    return [
+        Scan(path, name if taken[name] == 1 else name.with_name(file.name))
+        for (file, path), name in zip(found.items(), names.values(), strict=True)
+    ]
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    scans = [path for path in files if _may_be_scan(path) and not path.name.startswith(".")]
+    if not scans:
+        raise ImageError(f"{folder}: no scans in this folder, that is no {', '.join(EXTENSIONS)}")
+    return sorted(scans, key=_natural_order)
+
+
+def _may_be_scan(path: Path) -> bool:
+    return not path.stem.endswith((MASK_SUFFIX, OVERLAY_SUFFIX))
+
+
+def _natural_order(path: Path) -> list[list[str | int]]:
+    parts = (re.split(r"(\d+)", part.casefold()) for part in path.parts)
+    return [[int(piece) if piece.isdecimal() else piece for piece in pieces] for pieces in parts]

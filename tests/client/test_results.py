@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from gliogate import Analysis, BoundingBox
+from gliogate.overlays import KNOWN, paint_mask
+
+
+def analysis_of(mask: np.ndarray, *, tumor: bool | None = True) -> Analysis:
+    picture = np.zeros((*mask.shape, 3), np.uint8)
+    picture[..., 1] = 100
+    return Analysis(
+        tumor_probability=0.9,
+        tumor=tumor,
+        segmented=True,
+        mask=mask,
+        mask_probability=None,
+        picture=picture,
+        latency_s=0.02,
+        request_id="abc",
+    )
+
+
+def test_area_and_bounding_box():
+    mask = np.zeros((50, 60), np.uint8)
+    mask[10:20, 30:45] = 1
+
+    analysis = analysis_of(mask)
+
+    assert analysis.area_px == 150
+    assert analysis.bounding_box == BoundingBox(x=30, y=10, width=15, height=10)
+
+
+def test_an_empty_mask_has_no_bounding_box_and_leaves_the_overlay_grey():
+    analysis = analysis_of(np.zeros((50, 60), np.uint8))
+
+    assert analysis.area_px == 0
+    assert analysis.bounding_box is None
+    assert (analysis.overlay() == 100).all()
+
+
+@pytest.mark.parametrize(("tumor", "verdict"), [(True, "tumor"), (False, "no tumor"), (None, "undecided")])
+def test_the_verdict_in_words(tumor, verdict):
+    assert analysis_of(np.zeros((5, 5), np.uint8), tumor=tumor).verdict == verdict
+
+
+def test_the_overlay_has_an_outline_a_translucent_fill_and_leaves_the_rest():
+    mask = np.zeros((50, 60), np.uint8)
+    mask[10:20, 30:45] = 1
+    analysis = analysis_of(mask)
+
+    overlay = analysis.overlay(color=(255, 0, 0), fill=0.5)
+
+    assert overlay.shape == (50, 60, 3)
+    assert overlay[10, 30].tolist() == [255, 0, 0]
+    assert overlay[15, 40].tolist() == [177, 50, 50]
+    assert overlay[0, 0].tolist() == [100, 100, 100]
+    assert analysis.picture[15, 40].tolist() == [0, 100, 0]
+
+
+def test_the_overlay_can_show_all_channels():
+    assert analysis_of(np.zeros((5, 5), np.uint8)).overlay(channel=None)[0, 0].tolist() == [0, 100, 0]
+
+
+def test_the_outline_of_a_mask_that_touches_the_border_is_closed_and_grows_with_the_picture():
+    painted = paint_mask(np.zeros((512, 512, 3), np.uint8), np.ones((512, 512), np.uint8), color=KNOWN, fill=0)
+
+    outline = (painted == KNOWN).all(axis=2)
+    assert outline[:2].all()
+    assert outline[:, -2:].all()
+    assert not outline[2:-2, 2:-2].any()
+
+
+def test_an_analysis_prints_without_its_pixels():
+    assert "array" not in repr(analysis_of(np.zeros((50, 60), np.uint8)))

@@ -1,0 +1,183 @@
+"""`gliogate analyze` and `gliogate demo` on a real Triton."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_networks import slices
+
+from gliogate.cli import main
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    """Two cases, one slice with tumor each and one without, masks beside them, and a file that is no picture."""
+    folder = tmp_path / "scans"
+    for case, scale in (("case_1", 1), ("case_2", 2)):
+        (folder / case).mkdir(parents=True)
+        for number, image in enumerate(slices(0.75, 0.25), start=9):
+            picture = np.kron(image, np.ones((scale, scale, 1), np.uint8))
+            cv2.imwrite(str(folder / case / f"slice_{number}.tif"), picture)
+            cv2.imwrite(str(folder / case / f"slice_{number}_mask.tif"), picture[..., 1] * (number == 9))
+    (folder / "case_2" / "slice_11.png").write_text("no picture")
+    return folder
+
+
+def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, capsys):
+    lines, output = tmp_path / "lines.json", tmp_path / "out"
+
+    code = main(["analyze", str(scans), "--url", tiny_server.url, "--json", str(lines), "--output", str(output)])
+
+    assert code == 1  # For the file that is no picture.
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [Path(record["path"]).relative_to(scans).as_posix() for record in records] == [
+        "case_1/slice_9.tif",
+        "case_1/slice_10.tif",
+        "case_2/slice_9.tif",
+        "case_2/slice_10.tif",
+        "case_2/slice_11.png",
+    ]
+    with_tumor, without, *_, broken = records
+    assert (
+        with_tumor.items()
+        >= {
+            "tumor_probability": 0.75,
+            "tumor": True,
+            "segmented": True,
+            "area_px": 192 * 256,
+            "bounding_box": {"x": 0, "y": 0, "width": 192, "height": 256},
+            "mask": str(output / "case_1" / "slice_9_mask.png"),
+            "error": None,
+        }.items()
+    )
+    assert without.items() >= {"tumor": False, "segmented": False, "area_px": 0, "bounding_box": None}.items()
+    assert broken.items() >= {"tumor": None, "tumor_probability": None, "mask": None}.items()
+    assert broken["error"].endswith("slice_11.png: is damaged, cut short, or no picture at all")
+    for record in records[:-1]:
+        mask = cv2.imread(record["mask"], cv2.IMREAD_UNCHANGED)
+        known = cv2.imread(record["path"].replace(".tif", "_mask.tif"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(mask, known)
+        assert cv2.imread(record["mask"].replace("_mask.", "_overlay.")).shape == (*known.shape, 3)
+    table = capsys.readouterr().out
+    assert re.search(r"case_1/slice_9 .* 0\.750 .* tumor .* yes .* 49,152", table)
+    assert "slice_11.png: is damaged" in table
+    assert "5 scans, 2 with tumor, 1 failed" in table
+
+
+def test_analyze_prints_only_lines_where_they_go_to_stdout(tiny_server, scans, capsys):
+    arguments = ["--url", tiny_server.url, "--json", "-", "--gate", "always", "--mask-threshold", "0"]
+
+    assert main(["analyze", str(scans / "case_1"), *arguments]) == 0
+
+    output, error = capsys.readouterr()
+    first, second = (json.loads(line) for line in output.splitlines())
+    assert first["area_px"] == second["area_px"] == 256 * 256
+    assert second["tumor"] is None
+    assert error.startswith("2 scans")
+
+
+def test_analyze_starts_a_server_for_itself_and_stops_it(tiny_repository, scans, tmp_path):
+    copy = shutil.copytree(tiny_repository, tmp_path / "repository")
+    command = [*GLIOGATE, "analyze", scans / "case_1", "--model-repository", copy]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert "2 scans, 1 with tumor" in done.stdout
+    assert "slice_10 " in done.stdout
+    assert done.stderr == ""
+    assert not tritons_of(copy)
+
+
+def test_ctrl_c_keeps_the_lines_and_stops_the_server(tiny_repository, tmp_path):
+    np.save(tmp_path / "scan.npy", slices(0.75)[0])
+    for number in range(2000):
+        (tmp_path / f"scan_{number}.npy").symlink_to(tmp_path / "scan.npy")
+    copy = shutil.copytree(tiny_repository, tmp_path / "repository")
+    command = [*GLIOGATE, "analyze", tmp_path, "--model-repository", copy, "--json", "-", "--in-flight", "1"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            others, error = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130
+    assert error == ""
+    lines = [json.loads(line) for line in (first + others).splitlines()]
+    assert 1 <= len(lines) < 2000
+    assert not tritons_of(copy)
+
+
+def test_a_reader_that_leaves_is_no_traceback(tiny_server, scans):
+    command = [*GLIOGATE, "analyze", scans, "--url", tiny_server.url, "--json", "-"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+
+    assert process.returncode == 1
+    assert error == ""
+
+
+def test_the_demo_shows_phantoms_on_one_page(tiny_server, tmp_path, capsys):
+    assert main(["demo", "--url", tiny_server.url, "--output", str(tmp_path / "demo")]) == 0
+
+    page = (tmp_path / "demo" / "index.html").read_text()
+    table = capsys.readouterr().out
+    for number in range(12):
+        assert f"phantom-{number:04}" in page
+        assert f"phantom-{number:04}" in table
+        assert (tmp_path / "demo" / f"phantom-{number:04}_overlay.png").is_file()
+    assert page.count("Research use only; not a medical device") == 1
+    assert page.count("data:image/webp;base64,") == 24
+    assert not re.search(r"https?://|\$\w", page)
+    assert table.count(" analyze ") == 1
+
+
+def test_the_demo_measures_against_masks_that_are_known_and_escapes_names(tiny_server, tmp_path, capsys):
+    folder = tmp_path / "a<b>&c"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "t<i>.png"), slices(0.75)[0])
+    cv2.imwrite(str(folder / "t<i>_mask.png"), slices(0.5)[0][..., 1])
+    cv2.imwrite(str(folder / "[red]u.png"), slices(0.25)[0])
+    cv2.imwrite(str(folder / "[red]u_mask.png"), np.zeros((9, 9), np.uint8))
+    (folder / "broken.png").write_text("no picture")
+
+    assert main(["demo", str(folder), "--url", tiny_server.url, "--output", str(tmp_path / "demo")]) == 1
+
+    page = (tmp_path / "demo" / "index.html").read_text()
+    table, error = capsys.readouterr()
+    assert "t&lt;i&gt;" in page
+    assert "<i>" not in page
+    assert "a&lt;b&gt;&amp;c/broken.png: is damaged" in page
+    assert re.search(r"t<i> .* 0\.750 .* 0\.800 ", table)  # 2 · 128 / (128 + 192)
+    assert re.search(r"\[red\]u .* 0\.250 .* - ", table)
+    assert "No Dice: " in error
+    assert "[red]u.png: is (256, 256), the mask beside it (9, 9)" in error
+
+
+GLIOGATE = [sys.executable, "-c", "import sys; from gliogate.cli import main; sys.exit(main())"]
+
+
+def tritons_of(repository: Path) -> list[str]:
+    """The processes that have a repository among their arguments, after a moment for the last to leave."""
+    time.sleep(0.2)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"--model-repository={repository}".encode() in arguments:
+            found.append(arguments.decode())
+    return found
