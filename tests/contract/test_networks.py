@@ -1,0 +1,47 @@
+"""The shipped ONNX files against the contract."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from gliogate.contract import DETECTOR, SEGMENTER, Model, Tensor
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+NETWORKS = [(model, path) for model in (DETECTOR, SEGMENTER) for path in (REPOSITORY / model.name).glob("*/model.onnx")]
+
+
+def tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    dtype = {np.uint8: "UINT8", np.float32: "FP32"}[onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).type]
+    batch, *shape = kind.shape.dim
+    assert batch.dim_param == "batch"
+    return Tensor(value.name, dtype, tuple(dim.dim_value for dim in shape))
+
+
+def test_both_networks_are_shipped() -> None:
+    assert {model for model, _ in NETWORKS} == {DETECTOR, SEGMENTER}
+
+
+@pytest.mark.parametrize(
+    ("model", "path"), NETWORKS, ids=[f"{path.parts[-3]}/{path.parts[-2]}" for _, path in NETWORKS]
+)
+def test_tensors_are_the_contracts(model: Model, path: Path) -> None:
+    graph = onnx.load(path).graph
+    assert tuple(map(tensor, graph.input)) == model.inputs
+    assert tuple(map(tensor, graph.output)) == model.outputs
+
+
+@pytest.mark.parametrize("path", [path for _, path in NETWORKS], ids=lambda path: path.parts[-3])
+def test_weights_are_stored_in_16_bits(path: Path) -> None:
+    weights = [tensor for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) >= 1024]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+
+
+def test_the_networks_of_a_version_take_60_mb_of_git_at_most() -> None:
+    newest = [
+        max((path for model, path in NETWORKS if model is wanted), key=lambda path: int(path.parent.name))
+        for wanted in (DETECTOR, SEGMENTER)
+    ]
+    assert sum(path.stat().st_size for path in newest) <= 60e6

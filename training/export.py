@@ -1,0 +1,113 @@
+"""`export`: a run's networks, proven in ONNX and measured as served, become the next version to serve."""
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, SLICE_SIZE, TUMOR_PROBABILITY, Model
+from training.calibration import PlattScaling, detection_threshold
+from training.data import read_kaggle
+from training.evaluate import measure, show
+from training.models import resnet50_detector, resunet_segmenter
+from training.onnx_files import answer, check_parity, write_onnx
+from training.run import Run
+
+logger = logging.getLogger(__name__)
+
+PARITY_SLICES = 64
+GATE_FILES = ("gating.py", "model.py")
+
+
+def export(folder: Path, data: Path, repository: Path) -> int:
+    """Writes the next version of all three models.
+
+    The version is built and measured in a copy of the repository; the folders are moved into it last, so that a failure
+    leaves the repository as it was.
+
+    Returns:
+        The number of the new version.
+
+    Raises:
+        DataError: the run, a trained network or the dataset is not there.
+        ParityError: an ONNX file does not answer as its Keras network.
+    """
+    keras.mixed_precision.set_dtype_policy("float32")
+    run = Run.open(folder)
+    validation = read_kaggle(data).of(run.validation)
+    some = validation.images[np.linspace(0, len(validation) - 1, PARITY_SLICES).astype(int)]
+
+    with tempfile.TemporaryDirectory(dir=repository.resolve().parent, prefix=".export-") as name:
+        staging = Path(name) / repository.name
+        shutil.copytree(repository, staging)
+        version = _next_version(staging)
+        detector, segmenter, gate = (_version_folder(staging, m, version) for m in (DETECTOR, SEGMENTER, ENSEMBLE))
+
+        network = _load_segmenter(run.checkpoint("segmenter"))
+        write_onnx(network, segmenter / "model.onnx")
+        difference = check_parity(network, segmenter / "model.onnx", SEGMENTER, some)
+        logger.info("segmenter: differs from Keras by at most %.1e over %d real slices", difference, len(some))
+
+        logits = _load_detector(run.checkpoint("detector"), None).predict(validation.images, batch_size=32, verbose=0)
+        scaling = PlattScaling.fit(logits[TUMOR_PROBABILITY.name][:, 0], validation.tumor)
+        network = _load_detector(run.checkpoint("detector"), scaling)
+        write_onnx(network, detector / "model.onnx")
+        difference = check_parity(network, detector / "model.onnx", DETECTOR, some)
+        logger.info("detector: differs from Keras by at most %.1e over %d real slices", difference, len(some))
+
+        threshold = detection_threshold(answer(detector / "model.onnx", validation.images)[:, 0], validation.tumor)
+        point = {"detection_threshold": threshold, "mask_threshold": 0.5}
+        _copy_gate(staging / ENSEMBLE.name, version)
+        _write_json(gate / "operating_point.json", point | {"measured_on": {}})
+        summary = measure(staging, validation)
+        show(summary)
+        _write_json(gate / "operating_point.json", point | {"measured_on": summary})
+
+        # The networks first: a server that watches the repository must not meet a gate without them.
+        for part in (detector, segmenter, gate):
+            part.rename(repository / part.relative_to(staging))
+    logger.info("version %d is in %s", version, repository)
+    return version
+
+
+def _load_detector(checkpoint: Path, scaling: PlattScaling | None) -> keras.Model:
+    """The detector, giving its logit, or with a scaling its calibrated probability."""
+    network = resnet50_detector()
+    network.load_weights(checkpoint)
+    output = network.output["tumor"]
+    if scaling is not None:
+        output = keras.layers.Rescaling(scaling.slope, scaling.offset)(output)
+        output = keras.layers.Activation("sigmoid")(output)
+    return keras.Model(network.input, {TUMOR_PROBABILITY.name: output})
+
+
+def _load_segmenter(checkpoint: Path) -> keras.Model:
+    network = resunet_segmenter(size=SLICE_SIZE)
+    network.load_weights(checkpoint)
+    return keras.Model(network.input, {MASK_PROBABILITY.name: keras.layers.Activation("sigmoid")(network.output)})
+
+
+def _next_version(repository: Path) -> int:
+    """One more than the highest version that any of the models has: the three move together."""
+    versions = [int(path.name) for path in repository.glob("*/*") if path.is_dir() and path.name.isdecimal()]
+    return max(versions, default=0) + 1
+
+
+def _version_folder(repository: Path, model: Model, version: int) -> Path:
+    folder = repository / model.name / str(version)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _copy_gate(gate: Path, version: int) -> None:
+    """Gives the new version the gate's code of the one before it: a version folder is whole, and never changes."""
+    for name in GATE_FILES:
+        shutil.copy(gate / str(version - 1) / name, gate / str(version) / name)
+
+
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

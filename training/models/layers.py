@@ -1,0 +1,33 @@
+"""Layers that both networks share."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("gliogate")
+class SliceStandardization(keras.layers.Layer):
+    """Each channel of each slice to mean 0 and deviation 1, by its own statistics. uint8 in, float32 out.
+
+    MR intensities have no unit: scanner and sequence set their scale, which this removes.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(autocast=False, **({"dtype": "float32"} | kwargs))
+
+    def call(self, slices):  # noqa: D102
+        values = ops.cast(slices, "float32")
+        centered = values - ops.mean(values, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=(1, 2), keepdims=True)
+        # One grey level: an empty channel stays 0 instead of becoming noise.
+        return centered / ops.sqrt(variance + 1.0)
+
+
+@keras.saving.register_keras_serializable("gliogate")
+class DropChannel(keras.layers.Layer):
+    """(B, H, W, 1) in, float32 (B, H, W) out."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**({"dtype": "float32"} | kwargs))
+
+    def call(self, maps):  # noqa: D102
+        return maps[..., 0]
