@@ -1,0 +1,109 @@
+"""What the README shows is run, and what it says of the wire is what is served."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from gliogate import contract
+from gliogate.phantom import make_phantoms
+from training.__main__ import _parser as training_parser
+
+CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(start: str) -> list[list[str]]:
+    """Every command of the README's shell blocks that begins so, without its comment."""
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """A working folder with the files that the README's examples name."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "build").mkdir()
+    for phantom in make_phantoms(3, prevalence=0.5, seed=5):
+        cv2.imwrite(str(tmp_path / "scans" / f"{phantom.name}.png"), phantom.image[..., ::-1])
+        cv2.imwrite(str(tmp_path / "slice.tif"), phantom.image[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_kind_of_command_in_it_is_run_here_or_by_ci():
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line]
+    known = ("make ", "gliogate serve", "gliogate analyze", "python -m training", "python -c", "curl ")
+    assert [line for line in lines if not line.startswith(known)] == []
+
+
+def test_ci_runs_its_two_commands():
+    ci = (CHECKOUT / ".ci" / "run").read_text()
+    assert [command[:2] for command in commands("make")] == [["make", "demo"], ["make", "test"]]
+    assert {"make demo", "make test"} <= set(ci.splitlines())
+
+
+def test_the_python_example_runs(scans, shipped_server):
+    (example,) = blocks("python")
+    code = example.replace("localhost:8001", shipped_server.url)
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=scans)
+
+    assert re.match(r"(no )?tumor 0\.\d+|1\.0", result.stdout)
+    assert len([line for line in example.splitlines() if line]) <= 10
+
+
+def test_the_shell_examples_run(scans, shipped_server, shipped_repository):
+    analyze = commands("gliogate analyze")
+    assert len(analyze) == 2
+    for command in analyze:
+        words = [shipped_server.url if word == "localhost:8001" else word for word in command]
+        if "--url" not in words:
+            words += ["--model-repository", str(shipped_repository)]
+        subprocess.run([Path(sys.executable).with_name("gliogate"), *words[1:]], check=True, cwd=scans)
+
+    records = [json.loads(line) for line in (scans / "build" / "out.jsonl").read_text().splitlines()]
+    assert len(records) == 3
+    assert all(Path(record["mask"]).is_file() for record in records)
+
+
+def test_the_curl_example_gets_an_answer(scans, shipped_server):
+    (make_request,) = [line for line in README.splitlines() if line.startswith("python -c")]
+    (ask,) = [line for line in README.splitlines() if line.startswith("curl")]
+    address = shipped_server.http_url.removeprefix("http://")
+    subprocess.run(make_request.replace("python", sys.executable, 1), shell=True, check=True, cwd=scans)  # noqa: S602
+
+    answer = subprocess.run(  # noqa: S602
+        ask.replace("localhost:8000", address), shell=True, check=True, cwd=scans, capture_output=True, text=True
+    )
+
+    outputs = {output["name"]: output["data"] for output in json.loads(answer.stdout)["outputs"]}
+    assert outputs["segmented"] == [False]
+    assert 0 <= outputs["tumor_probability"][0] < 0.5
+
+
+def test_the_training_commands_are_the_parsers():
+    parsed = [training_parser().parse_args(command[3:]) for command in commands("python -m training")]
+    assert [arguments.command for arguments in parsed] == ["train", "export", "evaluate"]
+
+
+def test_the_wire_contract_s_table_is_the_contract():
+    rows = re.findall(r"^\| (\S+) \| (in|out) `(\w+)` \| (\w+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    told = {
+        (model.strip("`"), direction, contract.Tensor(name, dtype, tuple(map(int, shape.split(",")))))
+        for model, direction, name, dtype, shape in rows
+    }
+    served = {(model.name, "out", tensor) for model in contract.MODELS for tensor in model.outputs}
+    assert told == served | {("all", "in", contract.IMAGE)}
+    assert all(tensors == (contract.IMAGE,) for tensors in (model.inputs for model in contract.MODELS))
+    assert all(f"`{parameter}`" in README for parameter in contract.PARAMETERS)
+    assert all(f"`{mode}`" in README for mode in contract.GATE_MODES)
