@@ -44,7 +44,8 @@ def export(folder: Path, data: Path, repository: Path) -> int:
     with tempfile.TemporaryDirectory(dir=repository.resolve().parent, prefix=".export-") as name:
         staging = Path(name) / repository.name
         shutil.copytree(repository, staging)
-        version = _next_version(staging)
+        newest = _newest_version(staging)
+        version = newest + 1
         detector, segmenter, gate = (_version_folder(staging, m, version) for m in (DETECTOR, SEGMENTER, ENSEMBLE))
 
         network = _load_segmenter(run.checkpoint("segmenter"))
@@ -61,7 +62,9 @@ def export(folder: Path, data: Path, repository: Path) -> int:
 
         threshold = detection_threshold(answer(detector / "model.onnx", validation.images)[:, 0], validation.tumor)
         point = {"detection_threshold": threshold, "mask_threshold": 0.5}
-        _copy_gate(staging / ENSEMBLE.name, version)
+        # The gate's code goes along: a version folder is whole, and never changes.
+        for name in GATE_FILES:
+            shutil.copy(staging / ENSEMBLE.name / str(newest) / name, gate / name)
         _write_json(gate / "operating_point.json", point | {"measured_on": {}})
         summary = measure(staging, validation)
         show(summary)
@@ -91,22 +94,15 @@ def _load_segmenter(checkpoint: Path) -> keras.Model:
     return keras.Model(network.input, {MASK_PROBABILITY.name: keras.layers.Activation("sigmoid")(network.output)})
 
 
-def _next_version(repository: Path) -> int:
-    """One more than the highest version that any of the models has: the three move together."""
-    versions = [int(path.name) for path in repository.glob("*/*") if path.is_dir() and path.name.isdecimal()]
-    return max(versions, default=0) + 1
+def _newest_version(repository: Path) -> int:
+    """The highest version that any of the models has: the three move together."""
+    return max(int(path.name) for path in repository.glob("*/*") if path.is_dir() and path.name.isdecimal())
 
 
 def _version_folder(repository: Path, model: Model, version: int) -> Path:
     folder = repository / model.name / str(version)
     folder.mkdir(parents=True)
     return folder
-
-
-def _copy_gate(gate: Path, version: int) -> None:
-    """Gives the new version the gate's code of the one before it: a version folder is whole, and never changes."""
-    for name in GATE_FILES:
-        shutil.copy(gate / str(version - 1) / name, gate / str(version) / name)
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
