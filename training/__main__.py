@@ -15,7 +15,8 @@ from training.data import DataError
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("training").setLevel(logging.INFO)
     # The commands are imported where they are called, since TensorFlow alone takes seconds.
     try:
         if arguments.command == "train":

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import cv2
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +11,10 @@ from training.augment import augment
 from training.data import Dataset
 
 Target = Literal["tumor", "mask"]
+
+Masks = NDArray[np.float32]
+Batch = tuple[NDArray[np.uint8], Masks | dict[str, Masks]]
+"""Images (B, S, S, 3) with masks (B, S, S); for a detector `where`, those masks, and `tumor`, whether any, (B, 1)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Sampling:
     phantoms: float
 
 
-class EpochBatches(keras.utils.PyDataset):
+class EpochBatches:
     """One epoch: every tumor slice once, as many of the others drawn anew, and some phantoms, shuffled and augmented.
 
     The order and the augmentation depend on `seed` and `epoch` alone, so a run that was interrupted goes on as if it
@@ -39,7 +42,6 @@ class EpochBatches(keras.utils.PyDataset):
     def __init__(
         self, real: Dataset, synthetic: Dataset, sampling: Sampling, *, target: Target, epoch: int, seed: int
     ) -> None:
-        super().__init__(workers=1, max_queue_size=16)
         rng = np.random.default_rng((seed, epoch))
         tumor, other = np.flatnonzero(real.tumor), np.flatnonzero(~real.tumor)
         chosen = np.concatenate([tumor, rng.choice(other, min(len(tumor), len(other)), replace=False)])
@@ -51,8 +53,8 @@ class EpochBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self.rows) // self.sampling.batch_size
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32] | dict[str, NDArray[np.float32]]]:
-        """Images (B, S, S, 3) with masks (B, S, S), and for a detector also whether there is tumor (B, 1)."""
+    def __getitem__(self, index: int) -> Batch:
+        """The batch at this place of the epoch."""
         rng = np.random.default_rng((*self.key, index))
         start = index * self.sampling.batch_size
         pairs = [

@@ -14,7 +14,8 @@ from training.calibration import PlattScaling, detection_threshold
 from training.data import read_kaggle
 from training.evaluate import measure, show
 from training.models import resnet50_detector, resunet_segmenter
-from training.onnx_files import answer, check_parity, write_onnx
+from training.onnx_files import answer, write_onnx
+from training.predict import predict
 from training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -48,18 +49,10 @@ def export(folder: Path, data: Path, repository: Path) -> int:
         version = newest + 1
         detector, segmenter, gate = (_version_folder(staging, m, version) for m in (DETECTOR, SEGMENTER, ENSEMBLE))
 
-        network = _load_segmenter(run.checkpoint("segmenter"))
-        write_onnx(network, segmenter / "model.onnx")
-        difference = check_parity(network, segmenter / "model.onnx", SEGMENTER, some)
-        logger.info("segmenter: differs from Keras by at most %.1e over %d real slices", difference, len(some))
-
-        logits = _load_detector(run.checkpoint("detector"), None).predict(validation.images, batch_size=32, verbose=0)
+        write_onnx(_load_segmenter(run.checkpoint("segmenter")), segmenter / "model.onnx", SEGMENTER, some)
+        logits = predict(_load_detector(run.checkpoint("detector"), None), validation.images)
         scaling = PlattScaling.fit(logits[TUMOR_PROBABILITY.name][:, 0], validation.tumor)
-        network = _load_detector(run.checkpoint("detector"), scaling)
-        write_onnx(network, detector / "model.onnx")
-        difference = check_parity(network, detector / "model.onnx", DETECTOR, some)
-        logger.info("detector: differs from Keras by at most %.1e over %d real slices", difference, len(some))
-
+        write_onnx(_load_detector(run.checkpoint("detector"), scaling), detector / "model.onnx", DETECTOR, some)
         threshold = detection_threshold(answer(detector / "model.onnx", validation.images)[:, 0], validation.tumor)
         point = {"detection_threshold": threshold, "mask_threshold": 0.5}
         # The gate's code goes along: a version folder is whole, and never changes.

@@ -11,6 +11,7 @@ import numpy as np
 from training import metrics
 from training.data import Dataset, phantoms, read_kaggle
 from training.fit import fit
+from training.predict import predict
 from training.recipe import RECIPES, Stage
 from training.run import Run
 
@@ -76,11 +77,11 @@ def train(
 
 
 def _detector_figures(model: keras.Model, validation: Dataset) -> dict[str, float]:
-    logits = model.predict(validation.images, batch_size=32, verbose=0)["tumor"][:, 0]
+    logits = predict(model, validation.images)["tumor"][:, 0]
     return {"validation_auc": metrics.auc(logits, validation.tumor)}
 
 
 def _segmenter_figures(model: keras.Model, validation: Dataset) -> dict[str, float]:
-    predicted = model.predict(validation.images, batch_size=32, verbose=0) > 0
+    predicted = predict(model, validation.images) > 0
     per_patient = [metrics.dice(predicted[rows], validation.masks[rows]) for _, rows in validation.volumes()]
     return {"validation_dice": float(np.mean(per_patient))}

@@ -33,12 +33,6 @@ def test_tensors_are_the_contracts(model: Model, path: Path) -> None:
     assert tuple(map(tensor, graph.output)) == model.outputs
 
 
-@pytest.mark.parametrize("path", [path for _, path in NETWORKS], ids=lambda path: path.parts[-3])
-def test_weights_are_stored_in_16_bits(path: Path) -> None:
-    weights = [tensor for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) >= 1024]
-    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
-
-
 def test_the_networks_of_a_version_take_60_mb_of_git_at_most() -> None:
     newest = [
         max((path for model, path in NETWORKS if model is wanted), key=lambda path: int(path.parent.name))

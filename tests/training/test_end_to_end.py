@@ -17,6 +17,9 @@ from gliogate.phantom import make_phantom
 
 CHECKOUT = Path(__file__).parents[2]
 
+# Real networks on two cores: a minute or two where nothing else runs.
+pytestmark = pytest.mark.timeout(1200)
+
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "training", *map(str, arguments)]

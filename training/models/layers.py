@@ -16,10 +16,19 @@ class SliceStandardization(keras.layers.Layer):
 
     def call(self, slices):  # noqa: D102
         values = ops.cast(slices, "float32")
-        centered = values - ops.mean(values, axis=(1, 2), keepdims=True)
-        variance = ops.mean(ops.square(centered), axis=(1, 2), keepdims=True)
+        centered = values - _slice_mean(values)
+        variance = _slice_mean(ops.square(centered))
         # One grey level: an empty channel stays 0 instead of becoming noise.
         return centered / ops.sqrt(variance + 1.0)
+
+
+def _slice_mean(values):
+    """Mean over rows and columns, one after the other.
+
+    ONNX Runtime adds up in the order of memory, in 32 bits: over 65,536 pixels at once that costs three digits, which
+    moves a mask's probabilities by 0.05.
+    """
+    return ops.mean(ops.mean(values, axis=1, keepdims=True), axis=2, keepdims=True)
 
 
 @keras.saving.register_keras_serializable("gliogate")
