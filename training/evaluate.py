@@ -133,6 +133,7 @@ def _cases(dataset: Dataset, answers: Answers) -> list[dict[str, Any]]:
     cases = []
     for patient, rows in dataset.volumes():
         predicted, truth = answers.masks[rows].astype(bool), dataset.masks[rows].astype(bool)
+        dice = metrics.dice(predicted, truth)
         cases.append(
             {
                 "patient": patient,
@@ -142,7 +143,7 @@ def _cases(dataset: Dataset, answers: Answers) -> list[dict[str, Any]]:
                 "true_positive_px": int((predicted & truth).sum()),
                 "false_positive_px": int((predicted & ~truth).sum()),
                 "false_negative_px": int((~predicted & truth).sum()),
-                "dice": metrics.dice(predicted, truth),
+                "dice": None if np.isnan(dice) else dice,
             }
         )
     return cases
@@ -150,7 +151,7 @@ def _cases(dataset: Dataset, answers: Answers) -> list[dict[str, Any]]:
 
 def _dice_figures(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and median over patients. A patient without tumor in whom none was found has no Dice and does not count."""
-    dice = np.array([case["dice"] for case in cases])
+    dice = np.array([case["dice"] for case in cases], float)
     groups = [np.array([index]) for index in range(len(cases))]
     return {
         "mean": float(np.nanmean(dice)),
