@@ -1,9 +1,19 @@
 """Real servers, started once: one on the shipped model repository, one on networks whose answers are known."""
 
+import signal
+
 import pytest
 from tiny_networks import build_repository
 
 from gliogate.embedded import EmbeddedServer, find_model_repository
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Lets Ctrl-C reach what the tests start: a shell that runs the tests in the background has them ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(scope="session")

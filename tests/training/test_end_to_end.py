@@ -105,5 +105,6 @@ def test_export_of_a_run_that_is_not_there_is_one_clear_line(kaggle: Path, tmp_p
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("training: ")
+    assert result.stderr.splitlines()[-1].startswith("training: ")
     assert "no run here (no split.json)" in result.stderr
+    assert "Traceback" not in result.stderr
