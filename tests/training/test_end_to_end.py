@@ -61,16 +61,16 @@ def test_a_run_is_split_by_patient_and_logged(run: Path) -> None:
 def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ("--stages", "segmenter", "--epochs", 3)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command("train", run, "--data", kaggle, *arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "segmenter: epoch 1 of 3" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    assert "the same command carries on" in process.stderr.read()
-    assert process.wait() == 130
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "segmenter: epoch 1 of 3" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        assert "the same command carries on" in process.stderr.read()
+    assert process.returncode == 130
     done = epochs_logged(run, "segmenter")
     assert done in ([1], [1, 2])
 
