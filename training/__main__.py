@@ -9,6 +9,7 @@ from pathlib import Path
 # Before TensorFlow is imported: its notes on the CPU and on missing CUDA libraries are of no use to who trains.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from gliogate import GliogateError
 from training.data import DataError
 
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             from training.evaluate import evaluate
 
             evaluate(arguments.run, arguments.data, arguments.model_repository)
-    except DataError as error:
+    except (DataError, GliogateError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

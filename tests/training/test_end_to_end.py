@@ -96,6 +96,19 @@ def test_export_adds_a_version_that_serves_and_changes_no_other(run: Path, kaggl
         assert analysis.segmented == (analysis.tumor_probability >= point["detection_threshold"])
 
 
+def test_evaluate_of_a_repository_that_is_not_there_is_one_clear_line(kaggle: Path, run: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        command("evaluate", run, "--data", kaggle, "--model-repository", tmp_path / "nothing"),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("training: the model repository ")
+    assert "Traceback" not in result.stderr
+
+
 def test_export_of_a_run_that_is_not_there_is_one_clear_line(kaggle: Path, tmp_path: Path, repository: Path) -> None:
     result = subprocess.run(
         command("export", tmp_path / "nothing", "--data", kaggle, "--model-repository", repository),
