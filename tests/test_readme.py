@@ -13,6 +13,7 @@ import pytest
 from gliogate import contract
 from gliogate.phantom import make_phantoms
 from training.__main__ import _parser as training_parser
+from training.recipes import find
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text()
@@ -93,7 +94,12 @@ def test_the_curl_example_gets_an_answer(scans, shipped_server):
 
 def test_the_training_commands_are_the_parsers():
     parsed = [training_parser().parse_args(command[3:]) for command in commands("python -m training")]
-    assert [arguments.command for arguments in parsed] == ["train", "export", "evaluate"]
+    told = [arguments.command for arguments in parsed]
+    assert told == ["explore", "train", "export", "evaluate", "crossvalidate", "train", "compare"]
+    # Each of them is run by tests/training/test_end_to_end.py.
+    for arguments in parsed:
+        if "recipe" in arguments:
+            find(arguments.recipe).with_changes(arguments.set)
 
 
 def test_the_wire_contract_s_table_is_the_contract():

@@ -22,15 +22,24 @@ _POISONED_COLUMN = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
 
 
 def build_repository(shipped: Path, destination: Path) -> Path:
-    """Copies the shipped configurations and gate, and puts the tiny networks where the trained ones belong."""
-    shutil.copytree(shipped, destination, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    """Copies the shipped configurations and gate, and puts the tiny networks beside them as version 1."""
+    for model in contract.MODELS:
+        version = destination / model.name / "1"
+        version.mkdir(parents=True)
+        shutil.copy(shipped / model.name / "config.pbtxt", version.parent)
+        if model is not contract.ENSEMBLE:
+            onnx.save(_network(model), version / "model.onnx")
+    for code in newest_version(shipped).glob("*.py"):
+        shutil.copy(code, destination / contract.ENSEMBLE.name / "1")
     operating_point = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}
     (destination / contract.ENSEMBLE.name / "1" / "operating_point.json").write_text(json.dumps(operating_point))
-    for model in (contract.DETECTOR, contract.SEGMENTER):
-        version = destination / model.name / "1"
-        version.mkdir(parents=True, exist_ok=True)
-        onnx.save(_network(model), version / "model.onnx")
     return destination
+
+
+def newest_version(repository: Path) -> Path:
+    """The gate's folder of the version that is served."""
+    versions = [folder for folder in (repository / contract.ENSEMBLE.name).iterdir() if folder.name.isdecimal()]
+    return max(versions, key=lambda folder: int(folder.name))
 
 
 def slices(*levels: float) -> np.ndarray:

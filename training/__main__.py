@@ -1,16 +1,21 @@
-"""`python -m training train | export | evaluate`."""
+"""`python -m training`: from a dataset to a version that is served.
+
+A run is a folder. A command that was interrupted carries on when it is given again.
+"""
 
 import argparse
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 # Before TensorFlow is imported: its notes on the CPU and on missing CUDA libraries are of no use to who trains.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from gliogate import GliogateError
-from training.data import DataError
+from training.errors import TrainingError
+from training.recipes import DEFAULT, names
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,29 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("training").setLevel(logging.INFO)
-    # The commands are imported where they are called, since TensorFlow alone takes seconds.
+    # Modules are imported where they are called, since TensorFlow alone takes seconds.
     try:
-        if arguments.command == "train":
-            from training.train import train
-
-            train(
-                arguments.data,
-                arguments.run,
-                stages=arguments.stages,
-                epochs=arguments.epochs,
-                phantom_share=arguments.phantoms,
-                weights=arguments.backbone_weights,
-                seed=arguments.seed,
-            )
-        elif arguments.command == "export":
-            from training.export import export
-
-            export(arguments.run, arguments.data, arguments.model_repository)
+        if arguments.command == "explore":
+            import_module("training.explore").explore(arguments.data, arguments.output)
+            print(arguments.output / "explore.html")
+        elif arguments.command == "compare":
+            import_module("training.compare").compare(arguments.runs, arguments.output)
         else:
-            from training.evaluate import evaluate
-
-            evaluate(arguments.run, arguments.data, arguments.model_repository)
-    except (DataError, GliogateError) as error:
+            getattr(import_module("training.commands"), arguments.command)(arguments)
+    except (TrainingError, GliogateError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -51,24 +43,84 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train the detector and the segmenter, or carry on where they stopped")
-    export = commands.add_parser("export", help="prove a run's networks in ONNX and write the next version to serve")
-    evaluate = commands.add_parser("evaluate", help="measure what is served on a run's validation patients")
-    for command in (train, export, evaluate):
-        command.add_argument("run", type=Path, help="folder of the run")
-        command.add_argument("--data", type=Path, required=True, help="the Kaggle download, unpacked")
-    for command in (export, evaluate):
-        command.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="DIR")
-    train.add_argument("--stages", nargs="+", choices=("detector", "segmenter"), default=("detector", "segmenter"))
-    train.add_argument("--epochs", type=_positive, help="in place of the recipe's, its course kept in proportion")
-    train.add_argument(
-        "--phantoms", type=_share, metavar="SHARE", help="synthetic slices, as a share of the real ones (recipe: 0.1)"
+    explore = commands.add_parser("explore", help="what is in a dataset, and what is wrong with it: a page and JSON")
+    _add_data(explore)
+    explore.add_argument(
+        "--output", type=Path, default=Path("build/explore"), metavar="DIR", help="default: %(default)s"
     )
-    train.add_argument("--backbone-weights", choices=("imagenet",), help="start the detector from these (a download)")
-    train.add_argument("--seed", type=int, default=0)
+
+    train = commands.add_parser("train", help="train a recipe's networks, calibrate and evaluate them")
+    _add_run(train, "folder of the run; made where it is not there")
+    _add_recipe(train)
+    train.add_argument("--stages", nargs="+", metavar="STAGE", help="only these networks of the recipe")
+    patients = train.add_mutually_exclusive_group()
+    patients.add_argument(
+        "--split", type=Path, metavar="FILE", help="JSON with the patients of `training` and `validation`"
+    )
+    patients.add_argument("--all-patients", action="store_true", help="learn from every patient, validate on none")
+
+    crossvalidate = commands.add_parser("crossvalidate", help="train a recipe once for each fold of patients")
+    _add_run(crossvalidate, "folder of the cross-validation")
+    _add_recipe(crossvalidate)
+    crossvalidate.add_argument("--folds", type=_positive, default=5, help="default: %(default)s")
+
+    calibrate = commands.add_parser("calibrate", help="fit the probability and pick the operating point anew")
+    _add_run(calibrate, "a run or a cross-validation")
+    calibrate.add_argument("--sensitivity", type=_share, help="of slices at least (default: the recipe's, 0.98)")
+    _add_crossvalidation(calibrate, "take both over from this cross-validation of the same recipe")
+
+    evaluate = commands.add_parser("evaluate", help="write summary.json and report.html")
+    _add_run(evaluate, "a run, a cross-validation, or a model repository, which is then served")
+    evaluate.add_argument("--output", type=Path, metavar="DIR", help="where to (default: the run's folder)")
+
+    export = commands.add_parser("export", help="prove a run's networks in ONNX and write the next version to serve")
+    _add_run(export, "a run")
+    export.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="DIR")
+    _add_crossvalidation(export, "its figures stand for a run that learned from every patient")
+
+    compare = commands.add_parser("compare", help="several runs in one table")
+    compare.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="the first is what the others are held against"
+    )
+    compare.add_argument("--output", type=Path, metavar="FILE", help=".html, .json or .md")
     return parser
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, metavar="DIR", help="the Kaggle download, unpacked")
+
+
+def _add_run(command: argparse.ArgumentParser, meaning: str) -> None:
+    command.add_argument("run", type=Path, metavar="RUN", help=meaning)
+    _add_data(command)
+    command.add_argument("--cache", type=Path, metavar="DIR", help="keep decoded slices here, to start faster")
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--recipe", default=DEFAULT, metavar="NAME", help=f"{', '.join(names())} (default: %(default)s)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the recipe: stages.segmenter.batch_size=8",
+    )
+    command.add_argument(
+        "--weights", metavar="WHICH", help="start the backbones from these: `imagenet` (a download), or a file"
+    )
+    command.add_argument("--epochs", type=_positive, help="in place of the recipe's, its course kept in proportion")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--workers", type=_positive, default=2, help="threads that prepare batches (default: %(default)s)"
+    )
+
+
+def _add_crossvalidation(command: argparse.ArgumentParser, meaning: str) -> None:
+    command.add_argument("--crossvalidation", type=Path, metavar="DIR", help=meaning)
 
 
 def _positive(text: str) -> int:
@@ -80,8 +132,8 @@ def _positive(text: str) -> int:
 
 def _share(text: str) -> float:
     share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return share
 
 

@@ -1,77 +1,90 @@
 """Feeds a network: which slices an epoch shows, augmented, at which size."""
 
-from dataclasses import dataclass
-from typing import Literal
-
-import cv2
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augment
 from training.data import Dataset
+from training.models import WHERE_STRIDE
+from training.recipe import Phase, Stage
 
-Target = Literal["tumor", "mask"]
-
-Masks = NDArray[np.float32]
-Batch = tuple[NDArray[np.uint8], Masks | dict[str, Masks]]
-"""Images (B, S, S, 3) with masks (B, S, S); for a detector `where`, those masks, and `tumor`, whether any, (B, 1)."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What an epoch shows.
-
-    Attributes:
-        batch_size: slices a batch.
-        size: height and width, in pixels, at which they are shown.
-        phantoms: synthetic slices, as a share of the real ones.
-    """
-
-    batch_size: int
-    size: int
-    phantoms: float
+Batch = tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]
+"""Images (B, S, S, 3), and what each output should be: `tumor` (B, 1), `where` (B, S/8, S/8), `mask` (B, S, S)."""
 
 
-class EpochBatches:
-    """One epoch: every tumor slice once, as many of the others drawn anew, and some phantoms, shuffled and augmented.
+class EpochBatches(keras.utils.PyDataset):
+    """Epoch after epoch: every tumor slice once, of the others so many drawn anew, and some phantoms, all augmented.
 
-    The order and the augmentation depend on `seed` and `epoch` alone, so a run that was interrupted goes on as if it
+    Order and augmentation depend on the seed and the epoch alone, so a training that was interrupted goes on as if it
     had not been.
+
+    Args:
+        real: slices to learn from.
+        synthetic: phantoms, of which each epoch takes some.
+        stage: how many of which, and how they are changed.
+        phase: at which size they are shown.
+        epoch: the first epoch's number, from 0.
+        seed: of order and augmentation.
+        workers: threads that prepare batches while the network is at others; OpenCV lets them run side by side.
     """
 
     def __init__(
-        self, real: Dataset, synthetic: Dataset, sampling: Sampling, *, target: Target, epoch: int, seed: int
+        self,
+        real: Dataset,
+        synthetic: Dataset,
+        stage: Stage,
+        phase: Phase,
+        *,
+        epoch: int = 0,
+        seed: int = 0,
+        workers: int = 2,
     ) -> None:
-        rng = np.random.default_rng((seed, epoch))
-        tumor, other = np.flatnonzero(real.tumor), np.flatnonzero(~real.tumor)
-        chosen = np.concatenate([tumor, rng.choice(other, min(len(tumor), len(other)), replace=False)])
-        extra = rng.choice(len(synthetic), min(len(synthetic), round(sampling.phantoms * len(chosen))), replace=False)
-        rows = [(real, row) for row in chosen] + [(synthetic, row) for row in extra]
-        self.rows = [rows[i] for i in rng.permutation(len(rows))]
-        self.sampling, self.target, self.key = sampling, target, (seed, epoch)
+        super().__init__(workers=workers, max_queue_size=4 * workers)
+        self.real, self.synthetic, self.stage, self.phase = real, synthetic, stage, phase
+        self.seed = seed
+        self._begin(epoch)
 
     def __len__(self) -> int:
-        return len(self.rows) // self.sampling.batch_size
+        return max(1, len(self.rows) // self.stage.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         """The batch at this place of the epoch."""
-        rng = np.random.default_rng((*self.key, index))
-        start = index * self.sampling.batch_size
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        start = index * self.stage.batch_size
         pairs = [
-            self._resize(*augment(source.images[row], source.masks[row], rng))
-            for source, row in self.rows[start : start + self.sampling.batch_size]
+            augment(source.images[row], source.masks[row], self.phase, self.stage.augmentation, rng)
+            for source, row in self.rows[start : start + self.stage.batch_size]
         ]
         images = np.stack([image for image, _ in pairs])
         masks = np.stack([mask for _, mask in pairs]).astype(np.float32)
-        if self.target == "mask":
-            return images, masks
-        return images, {"tumor": masks.any(axis=(1, 2), keepdims=True)[:, 0].astype(np.float32), "where": masks}
+        targets = {
+            "tumor": masks.any(axis=(1, 2))[:, None].astype(np.float32),
+            "where": _share_in_cells(masks, WHERE_STRIDE),
+            "mask": masks,
+        }
+        return images, {output: targets[output] for output in self.stage.losses}
 
-    def _resize(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        size = (self.sampling.size, self.sampling.size)
-        if image.shape[:2] == size:
-            return image, mask
-        return (
-            cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-            cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST),
-        )  # type: ignore[return-value]
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the next epoch's slices and order."""
+        self._begin(self.epoch + 1)
+
+    def _begin(self, epoch: int) -> None:
+        rng = np.random.default_rng((self.seed, epoch))
+        tumor, other = np.flatnonzero(self.real.tumor), np.flatnonzero(~self.real.tumor)
+        drawn = rng.choice(other, min(len(other), round(self.stage.others * len(tumor))), replace=False)
+        chosen = np.concatenate([tumor, drawn])
+        count = min(len(self.synthetic), round(self.stage.phantoms * len(chosen)))
+        extra = rng.choice(len(self.synthetic), count, replace=False)
+        if not self.stage.others:
+            extra = extra[self.synthetic.tumor[extra]]
+        rows = [(self.real, row) for row in chosen] + [(self.synthetic, row) for row in extra]
+        self.rows = [rows[i] for i in rng.permutation(len(rows))]
+        self.epoch = epoch
+
+
+def _share_in_cells(masks: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Share of tumor in each cell of `stride` pixels a side. (B, S, S) in, (B, S/stride, S/stride) out."""
+    batch, size = masks.shape[:2]
+    cells = masks.reshape(batch, size // stride, stride, size // stride, stride)
+    return cells.mean(axis=(2, 4))

@@ -1,102 +1,152 @@
-"""`export`: a run's networks, proven in ONNX and measured as served, become the next version to serve."""
+"""`export`: a run's networks, proven in ONNX and tried as served, become the next version to serve."""
 
 import json
 import logging
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, SLICE_SIZE, TUMOR_PROBABILITY, Model
-from training.calibration import PlattScaling, detection_threshold
-from training.data import read_kaggle
-from training.evaluate import measure, show
-from training.models import resnet50_detector, resunet_segmenter
-from training.onnx_files import answer, write_onnx
-from training.predict import predict
+from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, TUMOR_PROBABILITY, Model
+from training import metadata
+from training.answers import Answers
+from training.calibrate import FILE as OPERATING_POINT
+from training.calibrate import Calibration
+from training.data import Dataset, phantoms
+from training.errors import ParityError, RunError
+from training.files import replacing, write_json
+from training.networks import Logits, logits_of, served_networks
+from training.onnx_files import TOLERANCE, write_onnx
+from training.report.figures import summarize
 from training.run import Run
+from training.served import ask
 
 logger = logging.getLogger(__name__)
 
 PARITY_SLICES = 64
-GATE_FILES = ("gating.py", "model.py")
+PHANTOMS = 100
+PHANTOM_SEED = 7_000
+"""A series that no training takes: those start at small seeds."""
 
 
-def export(folder: Path, data: Path, repository: Path) -> int:
-    """Writes the next version of all three models.
+def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | None = None) -> int:
+    """Writes the next version of all three models, and the model card.
 
-    The version is built and measured in a copy of the repository; the folders are moved into it last, so that a failure
+    The version is built and served in a copy of the repository; the folders are moved into it last, so that a failure
     leaves the repository as it was.
+
+    Args:
+        run: trained and calibrated.
+        dataset: slices, some of which the proof takes.
+        repository: a Triton model repository.
+        evidence: the folder whose `summary.json` says how good it is; the run's own where None, a cross-validation's
+            where the run learned from every patient.
 
     Returns:
         The number of the new version.
 
     Raises:
-        DataError: the run, a trained network or the dataset is not there.
-        ParityError: an ONNX file does not answer as its Keras network.
+        RunError: the run was not trained, calibrated or evaluated, or the repository has no gate to take along.
+        ParityError: an ONNX file, or what is served, does not answer as the Keras networks.
     """
     keras.mixed_precision.set_dtype_policy("float32")
-    run = Run.open(folder)
-    validation = read_kaggle(data).of(run.validation)
-    some = validation.images[np.linspace(0, len(validation) - 1, PARITY_SLICES).astype(int)]
+    calibration = Calibration.read(run.folder)
+    summary = Run.read_json(evidence or run.folder, "summary.json", written_by="evaluate")
+    versions = metadata.versions_of(repository)
+    if not versions:
+        raise RunError(f"{repository}: no version of {ENSEMBLE.name} here, whose gate could go along")
+    version = max(versions) + 1
+    some = dataset.at(np.linspace(0, len(dataset) - 1, PARITY_SLICES).astype(int))
 
     with tempfile.TemporaryDirectory(dir=repository.resolve().parent, prefix=".export-") as name:
         staging = Path(name) / repository.name
         shutil.copytree(repository, staging)
-        newest = _newest_version(staging)
-        version = newest + 1
-        detector, segmenter, gate = (_version_folder(staging, m, version) for m in (DETECTOR, SEGMENTER, ENSEMBLE))
-
-        write_onnx(_load_segmenter(run.checkpoint("segmenter")), segmenter / "model.onnx", SEGMENTER, some)
-        logits = predict(_load_detector(run.checkpoint("detector"), None), validation.images)
-        scaling = PlattScaling.fit(logits[TUMOR_PROBABILITY.name][:, 0], validation.tumor)
-        write_onnx(_load_detector(run.checkpoint("detector"), scaling), detector / "model.onnx", DETECTOR, some)
-        threshold = detection_threshold(answer(detector / "model.onnx", validation.images)[:, 0], validation.tumor)
-        point = {"detection_threshold": threshold, "mask_threshold": 0.5}
+        folders = {model: _version_folder(staging, model, version) for model in (DETECTOR, SEGMENTER, ENSEMBLE)}
+        detector, segmenter = _networks_to_serve(run, calibration)
+        parity = {
+            "segmenter": write_onnx(segmenter, folders[SEGMENTER] / "model.onnx", SEGMENTER, some.images),
+            "detector": write_onnx(detector, folders[DETECTOR] / "model.onnx", DETECTOR, some.images),
+        }
         # The gate's code goes along: a version folder is whole, and never changes.
-        for name in GATE_FILES:
-            shutil.copy(staging / ENSEMBLE.name / str(newest) / name, gate / name)
-        _write_json(gate / "operating_point.json", point | {"measured_on": {}})
-        summary = measure(staging, validation)
-        show(summary)
-        _write_json(gate / "operating_point.json", point | {"measured_on": summary})
+        for file in (staging / ENSEMBLE.name / str(max(versions))).glob("*.py"):
+            shutil.copy(file, folders[ENSEMBLE])
+        calibration.write(folders[ENSEMBLE])
 
-        # The networks first: a server that watches the repository must not meet a gate without them.
-        for part in (detector, segmenter, gate):
-            part.rename(repository / part.relative_to(staging))
+        synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
+        served, on_phantoms = ask(staging, some, synthetic)
+        _check_served(served, logits_of(run, some.images), calibration)
+        measured = {
+            "held_out": {key: value for key, value in summary.items() if key != "folds"},
+            "folds": [_headline(fold) for fold in summary.get("folds", [])],
+            "phantoms": _headline(
+                summarize(synthetic, on_phantoms, threshold=calibration.point.detection_threshold, resamples=1)
+            ),
+        }
+        point = json.loads((folders[ENSEMBLE] / OPERATING_POINT).read_text())
+        described = metadata.describe(run, version=version, operating_point=point, parity=parity, metrics=measured) | {
+            "sha256": metadata.hashes(staging, version)
+        }
+        write_json(folders[ENSEMBLE] / metadata.FILE, described)
+
+        # The networks first: what has no gate is no version, to us and to a server that watches the repository.
+        for folder in folders.values():
+            target = repository / folder.relative_to(staging)
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
+    with replacing(repository / metadata.CARD) as partial:
+        partial.write_text(metadata.card(described))
     logger.info("version %d is in %s", version, repository)
     return version
 
 
-def _load_detector(checkpoint: Path, scaling: PlattScaling | None) -> keras.Model:
-    """The detector, giving its logit, or with a scaling its calibrated probability."""
-    network = resnet50_detector()
-    network.load_weights(checkpoint)
-    output = network.output["tumor"]
-    if scaling is not None:
-        output = keras.layers.Rescaling(scaling.slope, scaling.offset)(output)
-        output = keras.layers.Activation("sigmoid")(output)
-    return keras.Model(network.input, {TUMOR_PROBABILITY.name: output})
+def _networks_to_serve(run: Run, calibration: Calibration) -> tuple[keras.Model, keras.Model]:
+    """Detector and segmenter, giving probabilities under the contract's names."""
+    detector, segmenter = served_networks(run)
+    scaling = calibration.scaling
+    tumor = keras.layers.Rescaling(scaling.slope, scaling.offset, name="platt_scaling")(detector.output)
+    tumor = keras.layers.Activation("sigmoid")(tumor)
+    mask = keras.layers.Activation("sigmoid")(segmenter.output)
+    return (
+        keras.Model(detector.input, {TUMOR_PROBABILITY.name: tumor}),
+        keras.Model(segmenter.input, {MASK_PROBABILITY.name: mask}),
+    )
 
 
-def _load_segmenter(checkpoint: Path) -> keras.Model:
-    network = resunet_segmenter(size=SLICE_SIZE)
-    network.load_weights(checkpoint)
-    return keras.Model(network.input, {MASK_PROBABILITY.name: keras.layers.Activation("sigmoid")(network.output)})
+def _check_served(served: Answers, logits: Logits, calibration: Calibration) -> None:
+    """Holds what Triton answers against what the networks answer in this process.
+
+    Raises:
+        ParityError: a probability differs by more than `TOLERANCE`, or a pixel whose probability is not that close to
+            the threshold is on the other side of it.
+    """
+    expected = calibration.answers(logits)
+    difference = float(np.abs(served.probability - expected.probability).max())
+    distance = np.abs(1 / (1 + np.exp(-logits.mask.astype(np.float32))) - calibration.mask_threshold)
+    wrong = int(np.count_nonzero((served.masks != expected.masks) & (distance > TOLERANCE)))
+    told = f"as served, tumor probabilities differ from Keras by at most {difference:.1e}, and {wrong} pixels do"
+    logger.info("%s", told)
+    if difference > TOLERANCE or wrong:
+        raise ParityError(told)
 
 
-def _newest_version(repository: Path) -> int:
-    """The highest version that any of the models has: the three move together."""
-    return max(int(path.name) for path in repository.glob("*/*") if path.is_dir() and path.name.isdecimal())
+def _headline(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "slices": summary["slices"],
+        "auc": summary["detector"]["auc"],
+        "sensitivity": summary["detector"]["sensitivity"],
+        "specificity": summary["detector"]["specificity"],
+        "volume_dice_mean": summary["through_gate"]["volume_dice_mean"],
+        "volume_dice_median": summary["through_gate"]["volume_dice_median"],
+        "tumor_slice_dice_mean": summary["through_gate"]["tumor_slice_dice_mean"],
+    }
 
 
 def _version_folder(repository: Path, model: Model, version: int) -> Path:
+    """A new folder for a version; what an export that died left under this number goes."""
     folder = repository / model.name / str(version)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def _write_json(path: Path, content: dict[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,8 +1,10 @@
 """Files that are either there whole or not at all."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -14,3 +16,9 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON object in one step; numbers that JSON has not are an error."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

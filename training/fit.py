@@ -1,121 +1,158 @@
-"""Trains one network, epoch by epoch, so that a run can be stopped at any moment and carried on."""
+"""Trains one network with Keras, in such a way that it can be stopped at any moment and carried on."""
 
-import csv
 import logging
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
-from rich.console import Console
-from rich.progress import track
+import numpy as np
 
-from training.batches import Batch, EpochBatches, Sampling
+from training.batches import EpochBatches
+from training.callbacks import Checkpoint, Progress, Seconds, Validate, Validation
 from training.data import Dataset
+from training.devices import all_devices
 from training.files import replacing
-from training.recipe import Recipe, Stage, build
+from training.losses import loss_of
+from training.networks import network_of
+from training.overlap import Dice, Jaccard
+from training.recipe import Output, Stage
 
 logger = logging.getLogger(__name__)
 
-PREPARED = 4
-"""Batches that are prepared ahead of the one that the network is at."""
+VALIDATED_EVERY = 4
+"""Epochs between two looks at the validation slices, where nothing is decided by them."""
+
+MONITORED: dict[Output, str] = {"mask": "val_dice", "tumor": "val_auc"}
+"""The validation figure that says which weights are best; of a network that answers both, the first."""
 
 
 def fit(
+    name: str,
     stage: Stage,
-    recipe: Recipe,
     training: Dataset,
     synthetic: Dataset,
-    validate: Callable[[keras.Model], dict[str, float]],
+    validate: Validate,
     folder: Path,
     *,
     seed: int = 0,
-    weights: str | None = None,
-) -> keras.Model:
-    """Trains from the last whole epoch that `folder` holds, or from the start, to the recipe's end.
+    workers: int = 2,
+) -> None:
+    """Trains from the last whole epoch that `folder` holds, or from the start, to the course's end.
 
-    After each epoch `folder/<stage>.keras` (network and optimizer) is replaced in one step and a line is added to
-    `folder/<stage>.csv`.
+    After each epoch `<name>.checkpoint.keras` (network and optimizer) is replaced in one step and a line is added to
+    `<name>.csv` and to TensorBoard's files in `tensorboard/<name>`. At the end, `<name>.keras` (the averaged or best
+    weights, without the optimizer) takes the checkpoint's place. Where it is there already, nothing is done.
 
     Args:
-        stage: which network.
-        recipe: how.
+        name: of the stage.
+        stage: how.
         training: real slices.
         synthetic: phantoms, of which each epoch takes some.
-        validate: figures for the log, after every second epoch and the last.
+        validate: figures of a network on slices that it does not learn from; see `MONITORED`.
         folder: where the run lives; it exists.
         seed: of weights, order and augmentation.
-        weights: see `training.recipe.build`.
+        workers: threads that prepare batches.
 
-    Returns:
-        The trained network.
+    Raises:
+        OSError: a file cannot be written; the checkpoint before it is whole.
     """
-    checkpoint, log = folder / f"{stage}.keras", folder / f"{stage}.csv"
-
-    def batches(epoch: int) -> EpochBatches:
-        sampling = Sampling(recipe.batch_size, recipe.sizes[epoch], recipe.phantoms)
-        target = "mask" if stage == "segmenter" else "tumor"
-        return EpochBatches(training, synthetic, sampling, target=target, epoch=epoch, seed=seed)
-
-    steps = len(batches(0))
+    finished, checkpoint = folder / f"{name}.keras", folder / f"{name}.checkpoint.keras"
+    if finished.exists():
+        logger.info("%s: trained already", name)
+        return
+    steps = len(EpochBatches(training, synthetic, stage, stage.phases[0], seed=seed))
     if checkpoint.exists():
         model = keras.saving.load_model(checkpoint)
-        logger.info("%s: carrying on after epoch %d of %d", stage, _epochs_done(model, steps), recipe.epochs)
+        logger.info("%s: carrying on after epoch %d of %d", name, _epochs_done(model, steps), stage.epochs)
     else:
         keras.utils.set_random_seed(seed)
-        model = build(stage, recipe, steps_per_epoch=steps, weights=weights)
-        log.unlink(missing_ok=True)
+        with all_devices():
+            model = build(stage, steps_per_epoch=steps)
+        (folder / f"{name}.csv").unlink(missing_ok=True)
 
-    for epoch in range(_epochs_done(model, steps), recipe.epochs):
-        start = time.monotonic()
-        losses = _run_epoch(model, batches(epoch), f"{stage}: epoch {epoch + 1} of {recipe.epochs}")
-        seconds = time.monotonic() - start
-        figures = validate(model) if epoch % 2 or epoch + 1 == recipe.epochs else {}
-        with replacing(checkpoint) as partial:
-            model.save(partial)
-        validated = next(iter(figures.values()), None)
-        row = {"epoch": epoch + 1, "size": recipe.sizes[epoch], "seconds": seconds, "validation": validated}
-        _append(log, row | losses)
-        told = ", ".join(f"{name} {value:.4f}" for name, value in (losses | figures).items())
-        logger.info("%s: epoch %d of %d in %.0f s: %s", stage, epoch + 1, recipe.epochs, seconds, told)
+    begin = 0
+    for phase in stage.phases:
+        end = begin + phase.epochs
+        done = _epochs_done(model, steps)
+        if begin <= done < end:
+            if stage.average and done:
+                # As Keras does at the end of a phase, and a checkpoint is written just before that.
+                model.optimizer.finalize_variable_values(model.trainable_variables)
+            log = keras.callbacks.CSVLogger(folder / f"{name}.csv", append=True)
+            callbacks = [
+                Checkpoint(checkpoint),
+                *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if stage.average else []),
+                Validation(validate, every=1 if stage.patience else VALIDATED_EVERY, epochs=stage.epochs),
+                *_stop_early(stage, end),
+                Seconds(),
+                keras.callbacks.TerminateOnNaN(),
+                log,
+                keras.callbacks.TensorBoard(folder / "tensorboard" / name, write_graph=False),
+                Progress(name, stage.epochs),
+            ]
+            batches = EpochBatches(training, synthetic, stage, phase, epoch=done, seed=seed, workers=workers)
+            try:
+                model.fit(batches, initial_epoch=done, epochs=end, shuffle=False, verbose=0, callbacks=callbacks)
+            finally:
+                # Keras closes it only where nothing went wrong.
+                log.on_train_end()
+        begin = end
+    with replacing(finished) as partial:
+        model.save(partial, include_optimizer=False)
+    checkpoint.unlink(missing_ok=True)
+
+
+def build(stage: Stage, *, steps_per_epoch: int) -> keras.Model:
+    """The network of a stage, compiled; it takes slices of any of the phases' sizes."""
+    model = network_of(stage, size=None)
+    warm_up = round(stage.warm_up * steps_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, stage.epochs * steps_per_epoch - warm_up),
+        warmup_target=stage.learning_rate,
+        warmup_steps=warm_up,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=stage.weight_decay,
+        global_clipnorm=1.0,
+        use_ema=bool(stage.average),
+        ema_momentum=stage.average or None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(
+        optimizer,
+        loss={output: loss_of(formula) for output, formula in stage.losses.items()},
+        loss_weights={output: stage.loss_weights.get(output, 1.0) for output in stage.losses},
+        metrics={output: _metrics(output) for output in stage.losses},
+    )
+    _make_variables(model)
     return model
 
 
-def _run_epoch(model: keras.Model, batches: EpochBatches, description: str) -> dict[str, float]:
-    """One pass; returns the means over it.
-
-    Not `Model.fit`: at the end of each call TensorFlow waits, doing nothing, for a thread that tunes its input pipeline
-    and sleeps for up to a minute.
-    """
+def _make_variables(model: keras.Model) -> None:
+    """Makes what the first step would make of variables: TensorFlow traces a step twice in which it makes some."""
+    model.optimizer.build(model.trainable_variables)
+    shapes = {name: [size or 8 for size in output.shape] for name, output in model.output.items()}
+    nothing = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    model.compute_loss(y=nothing, y_pred=nothing)
+    model.compute_metrics(None, nothing, nothing)
     model.reset_metrics()
-    means: dict[str, float] = {}
-    console = Console(stderr=True)
-    bar = {"console": console, "disable": not console.is_terminal, "transient": True}
-    for images, targets in track(_prepared(batches), description, total=len(batches), **bar):
-        means = model.train_on_batch(images, targets, return_dict=True)
-    return {name: float(value) for name, value in means.items()}
 
 
-def _prepared(batches: EpochBatches) -> Iterator[Batch]:
-    """The batches in order, each prepared while the network is at the ones before."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting = [pool.submit(batches.__getitem__, index) for index in range(min(PREPARED, len(batches)))]
-        for index in range(len(batches)):
-            yield waiting.pop(0).result()
-            if index + PREPARED < len(batches):
-                waiting.append(pool.submit(batches.__getitem__, index + PREPARED))
+def _metrics(output: Output) -> list[keras.metrics.Metric]:
+    if output == "tumor":
+        return [keras.metrics.AUC(from_logits=True, name="auc")]
+    return [Dice(name="dice"), Jaccard(name="jaccard")] if output == "mask" else []
+
+
+def _stop_early(stage: Stage, end: int) -> list[keras.callbacks.Callback]:
+    """Only in the last phase: what comes before it shows slices at another size."""
+    if not stage.patience or end < stage.epochs:
+        return []
+    monitored = next(figure for output, figure in MONITORED.items() if output in stage.losses)
+    return [keras.callbacks.EarlyStopping(monitored, mode="max", patience=stage.patience, restore_best_weights=True)]
 
 
 def _epochs_done(model: keras.Model, steps_per_epoch: int) -> int:
     """The optimizer counts its steps and is saved with the weights: the two cannot disagree, as a file beside might."""
     return int(model.optimizer.iterations) // steps_per_epoch
-
-
-def _append(log: Path, row: dict[str, float | None]) -> None:
-    new = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})

@@ -1,47 +1,101 @@
-"""What the networks minimize. All take logits, for the sake of numbers in 16 bits."""
+"""What the networks minimize, by name. All take logits, for the sake of numbers in 16 bits.
+
+| name | source |
+|---|---|
+| `bce` | binary cross-entropy |
+| `dice` | Milletari et al. 2016, arXiv:1606.04797 |
+| `tversky` | Salehi et al. 2017, arXiv:1706.05721; a missed pixel weighs 0.7, one wrongly found 0.3 |
+| `focal_tversky` | Abraham and Khan 2018, arXiv:1810.07842; the same to the power 0.75 |
+
+A sum is written `focal_tversky + bce`; another weight of missed pixels, and for the focal loss another exponent, in
+parentheses: `focal_tversky(0.6, 0.75)`. Overlap is taken over the whole batch and not per slice, since most slices have
+an empty mask, whose overlap would be 0/0; cross-entropy keeps a gradient where overlap has none.
+"""
+
+import re
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
+_TERM = re.compile(r"(?P<name>[a-z_]+)(\((?P<arguments>[\d., ]*)\))?")
+
+
+def loss_of(formula: str) -> keras.losses.Loss:
+    """The loss that a formula names.
+
+    Raises:
+        ValueError: the formula cannot be read, or names a loss that there is not.
+    """
+    return SumOfLosses(formula)
+
+
+def _bce() -> keras.losses.Loss:
+    return keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+def _dice() -> keras.losses.Loss:
+    return _OfProbability(keras.losses.Dice())
+
+
+# Keras documents `alpha` as the weight of false positives; what it multiplies are the missed pixels (3.15).
+def _tversky(missed: float = 0.7) -> keras.losses.Loss:
+    return _OfProbability(keras.losses.Tversky(alpha=missed, beta=1 - missed))
+
+
+def _focal_tversky(missed: float = 0.7, gamma: float = 0.75) -> keras.losses.Loss:
+    # The root of a loss of 0 has no gradient.
+    return _OfProbability(keras.losses.Tversky(alpha=missed, beta=1 - missed), power=gamma, floor=1e-6)
+
+
+LOSSES: dict[str, Callable[..., keras.losses.Loss]] = {
+    "bce": _bce,
+    "dice": _dice,
+    "tversky": _tversky,
+    "focal_tversky": _focal_tversky,
+}
+
 
 @keras.saving.register_keras_serializable("gliogate")
-class FocalTversky(keras.losses.Loss):
-    """(1 - Tversky index)^gamma over the whole batch, plus binary cross-entropy.
-
-    Over the batch and not per slice, since most slices have an empty mask, whose index would be 0/0. Cross-entropy
-    keeps a gradient where the index has none. A map of logits that is coarser than the masks is held against the share
-    of tumor in each of its cells. Source: Abraham and Khan 2018, arXiv:1810.07842.
+class SumOfLosses(keras.losses.Loss):
+    """The sum of the losses that a formula names, of targets and logits of one shape (B, …).
 
     Args:
-        false_negative: weight of missed pixels.
-        false_positive: weight of pixels wrongly found.
-        gamma: exponent; below 1 it pushes harder the better the overlap already is.
+        formula: as this module's docstring has it.
+        name: for Keras.
     """
 
-    def __init__(
-        self, false_negative: float = 0.6, false_positive: float = 0.4, gamma: float = 0.75, name: str = "focal_tversky"
-    ) -> None:
-        super().__init__(name=name, reduction="sum")
-        self.false_negative, self.false_positive, self.gamma = false_negative, false_positive, gamma
+    def __init__(self, formula: str, name: str = "loss") -> None:
+        super().__init__(name=name, reduction="sum", dtype="float32")
+        self.formula = formula
+        self.terms = [_term(text.strip()) for text in formula.split("+")]
 
     def call(self, y_true, y_pred):  # noqa: D102
-        y_true, logits = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
-        cell = y_true.shape[1] // logits.shape[1] if logits.shape[1] else 1
-        if cell > 1:
-            y_true = ops.average_pool(y_true[..., None], cell)[..., 0]
-        probability = ops.sigmoid(logits)
-        hit = ops.sum(y_true * probability)
-        missed = ops.sum(y_true * (1 - probability))
-        wrong = ops.sum((1 - y_true) * probability)
-        index = (hit + 1) / (hit + self.false_negative * missed + self.false_positive * wrong + 1)
-        entropy = ops.mean(ops.binary_crossentropy(y_true, logits, from_logits=True))
-        return ops.power(1 - index + 1e-6, self.gamma) + entropy
+        return sum(term(y_true, y_pred) for term in self.terms)
 
     def get_config(self) -> dict[str, object]:
         """The arguments that make this loss again."""
-        return {
-            "false_negative": self.false_negative,
-            "false_positive": self.false_positive,
-            "gamma": self.gamma,
-            "name": self.name,
-        }
+        return {"formula": self.formula, "name": self.name}
+
+
+class _OfProbability(keras.losses.Loss):
+    """(loss of the probability + floor)^power, of logits."""
+
+    def __init__(self, loss: keras.losses.Loss, *, power: float = 1.0, floor: float = 0.0) -> None:
+        super().__init__(reduction="sum", dtype="float32")
+        self.loss, self.power, self.floor = loss, power, floor
+
+    def call(self, y_true, y_pred):
+        value = self.loss(y_true, ops.sigmoid(y_pred))
+        return value if self.power == 1 else ops.power(value + self.floor, self.power)
+
+
+def _term(text: str) -> keras.losses.Loss:
+    match = _TERM.fullmatch(text)
+    if match is None or match["name"] not in LOSSES:
+        raise ValueError(f"no loss {text!r}; there are {', '.join(LOSSES)}, and sums of them with +")
+    arguments = [float(number) for number in (match["arguments"] or "").split(",") if number.strip()]
+    try:
+        return LOSSES[match["name"]](*arguments)
+    except TypeError:
+        raise ValueError(f"{text!r}: too many numbers in parentheses") from None

@@ -1,5 +1,7 @@
 """What a Keras network says of any number of slices."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +9,13 @@ from numpy.typing import NDArray
 BATCH_SIZE = 32
 
 
-def predict(network: keras.Model, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]] | NDArray[np.float32]:
-    """The outputs for slices (N, H, W, 3), in the structure that the network gives them in.
+def predict(network: keras.Model, images: NDArray[np.uint8]) -> Any:
+    """The outputs for slices (N, H, W, 3), float32, in the structure that the network gives them in.
 
-    Not `Model.predict`, for the same reason as in `training.fit`.
+    Not `Model.predict`: after each call TensorFlow waits, doing nothing, for a thread that tunes its input pipeline and
+    sleeps for up to a minute.
     """
     starts = range(0, len(images), BATCH_SIZE)
-    parts = [network.predict_on_batch(images[start : start + BATCH_SIZE]) for start in starts]
+    # A copy: the images may be a view of a file, which TensorFlow takes for its own.
+    parts = [network.predict_on_batch(np.array(images[start : start + BATCH_SIZE])) for start in starts]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

@@ -1,11 +1,16 @@
-"""The folder of one training run, and the split that it stands on."""
+"""The folder of one training run: what was asked for, and what came of it."""
 
+import csv
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from training.data import DataError, Dataset, split_patients
-from training.files import replacing
+from training.data import Split
+from training.environment import environment
+from training.errors import RunError
+from training.files import write_json
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -13,45 +18,129 @@ class Run:
     """A run folder.
 
     Attributes:
-        folder: holds `split.json`, and for each stage `<stage>.keras` and `<stage>.csv`.
-        training: patients that the networks learn from.
-        validation: patients that they never see; thresholds and figures come from these.
+        folder: holds `recipe.json`, `split.json`, `environment.json`; for each stage `<stage>.keras`, `<stage>.csv` and
+            `tensorboard/<stage>`; then `operating_point.json`, and from `evaluate` `summary.json` and `report.html`.
+        recipe: as it was resolved.
+        split: patients by name.
     """
 
     folder: Path
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
+    recipe: Recipe
+    split: Split
 
     @classmethod
-    def open_or_create(cls, folder: Path, dataset: Dataset, *, seed: int) -> "Run":
-        """Opens a run, or begins one with a new split."""
-        if not (folder / "split.json").exists():
+    def create(cls, folder: Path, recipe: Recipe, split: Split) -> "Run":
+        """Begins a run, or takes up one that was begun with the same recipe and split.
+
+        Raises:
+            RunError: the folder holds a run of another recipe or split.
+        """
+        if (folder / "recipe.json").exists():
+            run = cls.open(folder)
+            _check_same(folder / "recipe.json", run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json"))
+            if run.split != split:
+                raise RunError(f"{folder / 'split.json'}: another split than asked for; give the run another folder")
+        else:
             folder.mkdir(parents=True, exist_ok=True)
-            training, validation = split_patients(dataset, seed=seed)
-            with replacing(folder / "split.json") as partial:
-                partial.write_text(json.dumps({"training": training, "validation": validation}, indent=2) + "\n")
-        return cls.open(folder)
+            write_json(folder / "split.json", asdict(split))
+            # Last, since it is what says that there is a run.
+            write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        write_json(folder / "environment.json", environment())
+        return cls(folder, recipe, split)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Opens a run.
 
         Raises:
-            DataError: there is no run in this folder.
+            RunError: there is no run in this folder.
+            RecipeError: its recipe has keys that this version does not know.
+            DataError: its split has a patient on both sides.
         """
-        path = folder / "split.json"
-        if not path.exists():
-            raise DataError(f"{folder}: no run here (no split.json); `python -m training train` makes one")
-        split = json.loads(path.read_text())
-        return cls(folder, tuple(split["training"]), tuple(split["validation"]))
+        recipe = Recipe.from_json(_read(folder / "recipe.json"), source=str(folder / "recipe.json"))
+        return cls(folder, recipe, read_split(folder / "split.json"))
 
-    def checkpoint(self, stage: str) -> Path:
+    def weights(self, stage: str) -> Path:
         """The trained network of a stage.
 
         Raises:
-            DataError: this stage was not trained yet.
+            RunError: this stage was not trained to its end yet.
         """
         path = self.folder / f"{stage}.keras"
         if not path.exists():
-            raise DataError(f"{path}: not trained yet; `python -m training train` does it")
+            raise RunError(f"{path}: not trained to its end yet; `python -m training train {self.folder}` carries on")
         return path
+
+    def is_trained(self) -> bool:
+        """Whether every stage was trained to its end."""
+        return all((self.folder / f"{stage}.keras").exists() for stage in self.recipe.stages)
+
+    def seconds(self) -> float | None:
+        """How long the epochs of all stages took, as their logs say; None where they do not."""
+        logs = [self.folder / f"{stage}.csv" for stage in self.recipe.stages]
+        rows = [row for log in logs if log.exists() for row in csv.DictReader(log.read_text().splitlines())]
+        return sum(float(row["seconds"]) for row in rows) if all("seconds" in row for row in rows) else None
+
+    @staticmethod
+    def read_json(folder: Path, name: str, *, written_by: str) -> dict[str, Any]:
+        """A JSON file of a run, or of a cross-validation.
+
+        Args:
+            folder: of the run.
+            name: of the file.
+            written_by: the command that writes it, for the error.
+
+        Raises:
+            RunError: it is not there yet, or cannot be read.
+        """
+        path = folder / name
+        if not path.exists():
+            raise RunError(f"{path}: not there yet; `python -m training {written_by} {folder}` writes it")
+        return _read(path)
+
+
+def read_split(path: Path) -> Split:
+    """A split from a JSON file with the lists `training` and `validation` of patients.
+
+    Raises:
+        RunError: the file is not there or has another content.
+        DataError: a patient is on both sides, or a side is empty.
+    """
+    content = _read(path)
+    if sorted(content) != ["training", "validation"] or not all(isinstance(side, list) for side in content.values()):
+        found = ", ".join(content) or "none"
+        raise RunError(f"{path}: expected the two lists `training` and `validation`, found {found}")
+    return Split(**{side: tuple(patients) for side, patients in content.items()})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: no run here (no {path.name}); `python -m training train` makes one") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON object")
+    return content
+
+
+def _check_same(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    before, now = _flat(found), _flat(asked)
+    differing = sorted(key for key in before | now if before.get(key) != now.get(key))
+    if differing:
+        told = ", ".join(f"{key} {before.get(key)} (asked for: {now.get(key)})" for key in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise RunError(f"{path}: a run of another recipe: {told}{more}; give this one another folder")
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(content, list):
+        content = {str(index): value for index, value in enumerate(content)}
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        key: value
+        for name, part in content.items()
+        for key, value in _flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }

@@ -1,87 +1,64 @@
-"""`train`: both networks, from a dataset to a run folder."""
+"""`train`: a recipe's networks, from a dataset to a run folder."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import keras
 import numpy as np
 
 from training import metrics
-from training.data import Dataset, phantoms, read_kaggle
+from training.data import Dataset, phantoms
 from training.fit import fit
 from training.predict import predict
-from training.recipe import RECIPES, Stage
 from training.run import Run
 
 logger = logging.getLogger(__name__)
 
-PHANTOMS = 600
+PHANTOM_EPOCHS = 3
+"""Epochs that the phantoms are enough for without showing one twice; making them takes time."""
 
 
-def train(
-    data: Path,
-    folder: Path,
-    *,
-    stages: Sequence[Stage],
-    epochs: int | None = None,
-    phantom_share: float | None = None,
-    weights: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Trains the stages that are asked for, or carries on where an earlier call stopped.
-
-    The first call writes the split to the run folder; later ones keep to it.
+def train(run: Run, dataset: Dataset, *, stages: Sequence[str] | None = None, seed: int = 0, workers: int = 2) -> None:
+    """Trains the networks of a run, or carries on where an earlier call stopped.
 
     Args:
-        data: the Kaggle download, unpacked.
-        folder: the run; it is made where it is not there.
-        stages: which networks, in this order.
-        epochs: in place of the recipe's number.
-        phantom_share: in place of the recipe's.
-        weights: see `training.recipe.build`.
-        seed: of the split, the weights, the order and the augmentation.
+        run: where and what.
+        dataset: slices of the run's patients.
+        stages: which networks; all of the recipe's where None.
+        seed: of the weights, the order and the augmentation.
+        workers: threads that prepare batches.
 
     Raises:
-        DataError: the dataset has not the layout or content that is needed.
+        DataError: the dataset has not the patients of the split, or a side of it lacks a class.
+        RecipeError: there is no such stage.
     """
-    # Matrix units of the last years' CPUs and GPUs take bfloat16; the weights stay float32.
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    dataset = read_kaggle(data)
-    run = Run.open_or_create(folder, dataset, seed=seed)
-    training, validation = dataset.of(run.training), dataset.of(run.validation)
-    synthetic = phantoms(PHANTOMS, prevalence=0.5, seed=seed + 1)
+    run.split.check(dataset)
+    keras.mixed_precision.set_dtype_policy(run.recipe.precision)
+    training, validation = dataset.of(run.split.training), dataset.of(run.split.validation)
+    shown = max(stage.phantoms * (1 + stage.others) for stage in run.recipe.stages.values()) * training.tumor.sum()
+    synthetic = phantoms(max(2, round(PHANTOM_EPOCHS * shown)), prevalence=0.5, seed=seed + 1)
     logger.info(
-        "%d patients (%d slices, %d with tumor) to train on, %d patients (%d slices) to validate",
-        len(run.training), len(training), training.tumor.sum(), len(run.validation), len(validation),
+        "%s: %d patients (%d slices, %d with tumor) to train on, %d patients (%d slices) to validate",
+        run.recipe.name, len(run.split.training), len(training), training.tumor.sum(),
+        len(run.split.validation), len(validation),
     )  # fmt: skip
-    for stage in stages:
-        recipe = RECIPES[stage]
-        if epochs is not None:
-            recipe = recipe.with_epochs(epochs)
-        if phantom_share is not None:
-            recipe = replace(recipe, phantoms=phantom_share)
-        figures = _detector_figures if stage == "detector" else _segmenter_figures
-        fit(
-            stage,
-            recipe,
-            training,
-            synthetic,
-            lambda model, figures=figures: figures(model, validation),
-            folder,
-            seed=seed,
-            weights=weights,
-        )
+    for name in stages or run.recipe.stages:
+        validate = partial(_figures, validation=validation)
+        fit(name, run.recipe.stages[name], training, synthetic, validate, run.folder, seed=seed, workers=workers)
         keras.utils.clear_session()
 
 
-def _detector_figures(model: keras.Model, validation: Dataset) -> dict[str, float]:
-    logits = predict(model, validation.images)["tumor"][:, 0]
-    return {"validation_auc": metrics.auc(logits, validation.tumor)}
-
-
-def _segmenter_figures(model: keras.Model, validation: Dataset) -> dict[str, float]:
-    predicted = predict(model, validation.images) > 0
-    per_patient = [metrics.dice(predicted[rows], validation.masks[rows]) for _, rows in validation.volumes()]
-    return {"validation_dice": float(np.mean(per_patient))}
+def _figures(network: keras.Model, validation: Dataset) -> dict[str, float]:
+    """Mean Dice over patients' volumes, without a gate, and AUC over slices; nothing of nobody."""
+    if not len(validation):
+        return {}
+    said = predict(network, validation.images)
+    figures = {}
+    if "mask" in said:
+        masks = said["mask"] > 0
+        per_patient = [metrics.dice(masks[rows], validation.masks[rows]) for _, rows in validation.volumes()]
+        figures["val_dice"] = float(np.nanmean(per_patient))
+    if "tumor" in said:
+        figures["val_auc"] = metrics.auc(said["tumor"][:, 0], validation.tumor)
+    return figures

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_networks import FLAIR, slices
+from tiny_networks import FLAIR, newest_version, slices
 
 from gliogate import contract
 
@@ -21,7 +21,7 @@ SEGMENTED = contract.SEGMENTED.name
 @pytest.fixture(scope="session")
 def gating(shipped_repository):
     """The module beside the gate's model.py, which no package holds."""
-    path = shipped_repository / contract.ENSEMBLE.name / "1" / "gating.py"
+    path = newest_version(shipped_repository) / "gating.py"
     spec = importlib.util.spec_from_file_location("gating", path)
     module = sys.modules["gating"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -264,7 +264,7 @@ def test_the_gate_knows_the_names_of_the_contract(gating):
 
 
 def test_the_shipped_operating_point_is_valid(gating, shipped_repository):
-    settings = gating.read_operating_point(shipped_repository / contract.ENSEMBLE.name / "1" / "operating_point.json")
+    settings = gating.read_operating_point(newest_version(shipped_repository) / "operating_point.json")
 
     assert settings.gate == "auto"
 

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from training.augment import augment
-from training.batches import EpochBatches, Sampling
+from training.batches import EpochBatches
 from training.data import Dataset, phantoms, read_kaggle
+from training.recipe import Augmentation, Phase, Stage
+
+WHOLE = Phase(epochs=1)
+HALF = Phase(epochs=1, scale=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +24,10 @@ def synthetic() -> Dataset:
     return phantoms(20, prevalence=0.5, seed=1)
 
 
-def epoch(real: Dataset, synthetic: Dataset, number: int, *, target: str = "mask", share: float = 0.1) -> EpochBatches:
-    sampling = Sampling(batch_size=6, size=128, phantoms=share)
-    return EpochBatches(real, synthetic, sampling, target=target, epoch=number, seed=0)
+def epoch(real: Dataset, synthetic: Dataset, number: int, phase: Phase = HALF, **choices: object) -> EpochBatches:
+    losses = {"tumor": "bce", "where": "bce", "mask": "bce"}
+    stage = Stage(network="flagship", losses=losses, phases=(phase,), batch_size=6, **choices)
+    return EpochBatches(real, synthetic, stage, phase, epoch=number, seed=0)
 
 
 def test_an_epoch_shows_every_tumor_slice_as_many_others_and_some_phantoms(real: Dataset, synthetic: Dataset) -> None:
@@ -32,44 +37,82 @@ def test_an_epoch_shows_every_tumor_slice_as_many_others_and_some_phantoms(real:
     assert sum(source is synthetic for source, _ in rows) == 6
 
 
+def test_without_others_it_shows_tumor_only(real: Dataset, synthetic: Dataset) -> None:
+    rows = epoch(real, synthetic, 0, others=0.0, phantoms=0.5).rows
+    assert all(source.tumor[row] for source, row in rows)
+    assert any(source is synthetic for source, _ in rows)
+
+
 def test_the_same_epoch_shows_the_same_and_the_next_something_else(real: Dataset, synthetic: Dataset) -> None:
-    images, masks = epoch(real, synthetic, 4)[2]
-    again, masks_again = epoch(real, synthetic, 4)[2]
-    other, _ = epoch(real, synthetic, 5)[2]
+    images, targets = epoch(real, synthetic, 4)[2]
+    again, targets_again = epoch(real, synthetic, 4)[2]
     np.testing.assert_array_equal(images, again)
-    np.testing.assert_array_equal(masks, masks_again)
-    assert not np.array_equal(images, other)
+    np.testing.assert_array_equal(targets["mask"], targets_again["mask"])
+    batches = epoch(real, synthetic, 4)
+    batches.on_epoch_end()
+    assert not np.array_equal(images, batches[2][0])
+    np.testing.assert_array_equal(batches[2][0], epoch(real, synthetic, 5)[2][0])
 
 
-def test_batches_have_the_size_asked_for(real: Dataset, synthetic: Dataset) -> None:
-    images, masks = epoch(real, synthetic, 0)[0]
-    assert (images.shape, images.dtype) == ((6, 128, 128, 3), np.uint8)
-    assert (masks.shape, masks.dtype) == ((6, 128, 128), np.float32)
+@pytest.mark.parametrize(("phase", "size"), [(WHOLE, 256), (HALF, 128), (Phase(epochs=1, window=192, scale=0.5), 96)])
+def test_batches_have_the_phases_size(real: Dataset, synthetic: Dataset, phase: Phase, size: int) -> None:
+    images, targets = epoch(real, synthetic, 0, phase)[0]
+    assert (images.shape, images.dtype) == ((6, size, size, 3), np.uint8)
+    assert {output: array.shape for output, array in targets.items()} == {
+        "tumor": (6, 1),
+        "where": (6, size // 8, size // 8),
+        "mask": (6, size, size),
+    }
+    assert {array.dtype for array in targets.values()} == {np.dtype(np.float32)}
 
 
-def test_a_detector_learns_whether_and_where(real: Dataset, synthetic: Dataset) -> None:
-    _, targets = epoch(real, synthetic, 0, target="tumor")[0]
-    assert targets["tumor"].shape == (6, 1)
-    np.testing.assert_array_equal(targets["tumor"][:, 0], targets["where"].any(axis=(1, 2)))
+def test_the_three_targets_agree(real: Dataset, synthetic: Dataset) -> None:
+    _, targets = epoch(real, synthetic, 0)[0]
+    np.testing.assert_array_equal(targets["tumor"][:, 0], targets["mask"].any(axis=(1, 2)))
+    np.testing.assert_allclose(targets["where"].mean(axis=(1, 2)), targets["mask"].mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_mask_moves_with_the_image() -> None:
+@pytest.mark.parametrize("phase", [WHOLE, HALF, Phase(epochs=1, window=224)])
+def test_mask_moves_with_the_image(phase: Phase) -> None:
     """A picture that is its own mask still is, up to the softer edge of an interpolated picture."""
     mask = np.zeros((256, 256), np.uint8)
     mask[90:150, 60:130] = 1
     image = np.repeat(mask[..., np.newaxis] * 255, 3, axis=2)
-    moved = False
+    shown = set()
     for seed in range(20):
-        changed, changed_mask = augment(image, mask, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        changed, changed_mask = augment(image, mask, phase, Augmentation(shear=0.1, drop_sequences=0), rng)
         bright = changed[..., 1] > changed[..., 1].max() / 2
-        assert np.count_nonzero(bright != changed_mask) < 0.05 * np.count_nonzero(mask)
-        moved |= not np.array_equal(mask, changed_mask)
-    assert moved
+        assert np.count_nonzero(bright != changed_mask) < 0.08 * np.count_nonzero(changed_mask)
+        shown.add(changed_mask.tobytes())
+    assert len(shown) == 20
+
+
+def test_no_augmentation_shows_the_slice_as_it_is(real: Dataset) -> None:
+    nothing = Augmentation(flip=False, rotation=0, zoom=0, shift=0, contrast=0, drop_sequences=0)
+    image, mask = augment(real.images[0], real.masks[0], WHOLE, nothing, np.random.default_rng(0))
+    np.testing.assert_array_equal(image, real.images[0])
+    np.testing.assert_array_equal(mask, real.masks[0])
+
+
+def test_a_window_keeps_the_head_in_sight(real: Dataset) -> None:
+    """The middle of a phantom's head is in every window of three quarters of the slice."""
+    marked = real.images[0].copy()
+    marked[124:132, 124:132] = (0, 255, 0)
+    for seed in range(30):
+        shown, _ = augment(
+            marked,
+            real.masks[0],
+            Phase(epochs=1, window=192),
+            Augmentation(contrast=0, drop_sequences=0),
+            np.random.default_rng(seed),
+        )
+        assert (shown[..., 1].astype(int) - shown[..., 0] > 150).any()
 
 
 def test_missing_sequences_become_flair_in_about_one_of_seven() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    mask = np.zeros((64, 64), np.uint8)
-    changed = [augment(image, mask, np.random.default_rng(seed))[0] for seed in range(200)]
+    image = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    mask = np.zeros((256, 256), np.uint8)
+    changed = [augment(image, mask, HALF, Augmentation(), np.random.default_rng(seed))[0] for seed in range(200)]
     dropped = [any(np.array_equal(c[..., 1], c[..., other]) for other in (0, 2)) for c in changed]
     assert 15 <= sum(dropped) <= 45

@@ -1,4 +1,4 @@
-"""From a dataset to a version that Triton serves, through the command line as a user calls it."""
+"""From a dataset to a version that Triton serves, through the command line."""
 
 import csv
 import json
@@ -6,43 +6,59 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import pytest
 
 from gliogate import Client
 from gliogate.contract import MODELS
 from gliogate.embedded import EmbeddedServer, find_model_repository
 from gliogate.phantom import make_phantom
+from training.__main__ import main
+from training.metadata import hashes, newest_metadata, versions_of
+from training.recipes import find, names
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Real networks on two cores: a minute or two where nothing else runs.
+# Real networks on two cores: a minute or two each where nothing else runs.
 pytestmark = pytest.mark.timeout(1200)
 
+THIN = (
+    "--set", 'stages.flagship.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "--set", "stages.flagship.phases.0.window=64",
+)  # fmt: skip
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "training", *map(str, arguments)]
+
+@pytest.fixture(scope="module", autouse=True)
+def precision() -> Iterator[None]:
+    """Training sets the precision of this process; the tests after it get theirs back."""
+    before = keras.mixed_precision.dtype_policy()
+    yield
+    keras.mixed_precision.set_dtype_policy(before)
 
 
-def train(run: Path, data: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("train", run, "--data", data, *arguments), cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
+def train(run: Path, data: Path, *arguments: str) -> int:
+    return main(["train", str(run), "--data", str(data), *arguments])
 
 
 def epochs_logged(run: Path, stage: str) -> list[int]:
+    """Numbers of the epochs in a stage's log, from 1."""
     with (run / f"{stage}.csv").open() as file:
-        return [int(row["epoch"]) for row in csv.DictReader(file)]
+        return [int(row["epoch"]) + 1 for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
-def run(kaggle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch a stage; its networks know little, and everything else about them is as it should be."""
-    folder = tmp_path_factory.mktemp("runs") / "short"
-    result = train(folder, kaggle, "--epochs", 1)
-    assert result.returncode == 0, result.stderr
-    return folder
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def flagship(kaggle: Path, runs: Path) -> Path:
+    """One epoch of a thin network on small windows: it knows little, and everything else is as it should be."""
+    assert train(runs / "flagship", kaggle, "--epochs", "1", *THIN) == 0
+    return runs / "flagship"
 
 
 @pytest.fixture
@@ -50,74 +66,171 @@ def repository(tmp_path: Path) -> Path:
     return Path(shutil.copytree(find_model_repository(None), tmp_path / "repository"))
 
 
-def test_a_run_is_split_by_patient_and_logged(run: Path) -> None:
-    split = json.loads((run / "split.json").read_text())
-    assert len(split["training"]) == 4
-    assert len(split["validation"]) == 1
+def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
+    return main(["export", str(run), "--data", str(data), "--model-repository", str(repository), *arguments])
+
+
+def test_a_run_is_a_folder_that_explains_itself(flagship: Path) -> None:
+    split = json.loads((flagship / "split.json").read_text())
+    assert (len(split["training"]), len(split["validation"])) == (4, 1)
     assert not set(split["training"]) & set(split["validation"])
-    assert epochs_logged(run, "detector") == epochs_logged(run, "segmenter") == [1]
+    assert json.loads((flagship / "recipe.json").read_text())["stages"]["flagship"]["phases"][0]["window"] == 64
+    environment = json.loads((flagship / "environment.json").read_text())
+    assert environment["backend"] == keras.backend.backend()
+    assert epochs_logged(flagship, "flagship") == [1]
+    assert list((flagship / "tensorboard" / "flagship").rglob("events.out.*"))
+    summary = json.loads((flagship / "summary.json").read_text())
+    assert summary["patients"] == split["validation"]
+    assert "research use" in (flagship / "report.html").read_text().lower()
+
+
+def test_the_commands_that_only_look(flagship: Path, kaggle: Path, tmp_path: Path) -> None:
+    assert main(["explore", "--data", str(kaggle), "--output", str(tmp_path / "explored")]) == 0
+    assert json.loads((tmp_path / "explored" / "explore.json").read_text())["slices"] == 60
+    assert main(["compare", str(flagship), str(flagship), "--output", str(tmp_path / "compared.md")]) == 0
+    assert (tmp_path / "compared.md").read_text().count("flagship") >= 2
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_trains_is_evaluated_and_exported_as_served(
+    name: str, kaggle: Path, runs: Path, repository: Path
+) -> None:
+    """Two steps of each; that the networks of each learn from more is in docs/training.md."""
+    small = [
+        change
+        for stage in find(name).stages
+        for change in (f"stages.{stage}.phases.0.window=64", f"stages.{stage}.phases.0.scale=1")
+    ]
+    run = runs / f"{name}-small"
+    assert train(run, kaggle, "--recipe", name, "--epochs", "1", *(part for c in small for part in ("--set", c))) == 0
+    assert json.loads((run / "summary.json").read_text())["slices"] > 0
+    # What is exported was held against what Triton answers, or this would fail.
+    assert export(run, kaggle, repository) == 0
+    assert newest_metadata(repository)[1]["recipe"]["name"] == name
+
+
+def test_export_adds_a_whole_version_and_changes_no_other(flagship: Path, kaggle: Path, repository: Path) -> None:
+    before = {path: path.read_bytes() for path in repository.glob("*/*/*") if path.is_file()}
+    new = max(versions_of(repository)) + 1
+    # What an export leaves that died between two of its last steps.
+    (repository / "tumor_detector" / str(new)).mkdir()
+    (repository / "tumor_detector" / str(new) / "model.onnx").write_bytes(b"half")
+
+    assert export(flagship, kaggle, repository) == 0
+
+    assert {path: path.read_bytes() for path in before} == before
+    version, metadata = newest_metadata(repository)
+    assert version == metadata["version"] == new
+    assert metadata["sha256"] == hashes(repository, new)
+    files = [path for model in MODELS for path in (repository / model.name / str(new)).iterdir()]
+    assert len(metadata["sha256"]) == len(files) - 1
+    assert f"version {new}" in (repository / "MODEL_CARD.md").read_text()
+    with EmbeddedServer(repository) as server, Client(server.url) as client:
+        analysis = client.analyze(make_phantom(1, tumor=True).image)
+        threshold = metadata["operating_point"]["detection_threshold"]
+        assert analysis.segmented == (analysis.tumor_probability >= threshold)
+
+
+def test_what_is_served_is_judged_on_strangers_only(
+    flagship: Path, kaggle: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(flagship, kaggle, repository) == 0
+    output = tmp_path / "evaluation"
+    assert main(["evaluate", str(repository), "--data", str(kaggle), "--output", str(output)]) == 0
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["patients"] == json.loads((flagship / "split.json").read_text())["validation"]
+    assert summary["version"] == newest_metadata(repository)[0]
+    assert "volume dice mean" in capsys.readouterr().out
+
+
+def test_crossvalidation_judges_every_patient_and_vouches_for_a_run_on_all(
+    kaggle: Path, runs: Path, repository: Path
+) -> None:
+    folds, final = runs / "folds", runs / "final"
+    choices = ["--epochs", "1", *THIN]
+    assert main(["crossvalidate", str(folds), "--data", str(kaggle), "--folds", "2", *choices]) == 0
+    summary = json.loads((folds / "summary.json").read_text())
+    assert (len(summary["patients"]), len(summary["folds"])) == (5, 2)
+
+    assert train(final, kaggle, "--all-patients", *choices) == 0
+    assert not (final / "summary.json").exists()
+    vouched = ["--crossvalidation", str(folds)]
+    assert main(["calibrate", str(final), "--data", str(kaggle), *vouched]) == 0
+    assert export(final, kaggle, repository, *vouched) == 0
+    metadata = newest_metadata(repository)[1]
+    assert len(metadata["data"]["training_patients"]) == 5
+    assert len(metadata["metrics"]["folds"]) == 2
+    assert "Cross-validation in 2 folds" in (repository / "MODEL_CARD.md").read_text()
 
 
 def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ("--stages", "segmenter", "--epochs", 3)
-    with subprocess.Popen(
-        command("train", run, "--data", kaggle, *arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
-    ) as process:
+    choices = ["--epochs", "4", *THIN, "--set", "stages.flagship.phases.1.window=64"]
+    command = [sys.executable, "-m", "training", "train", run, "--data", kaggle, *choices]
+    with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "segmenter: epoch 1 of 3" in line:
+            if "flagship: epoch 1 of 4" in line:
                 process.send_signal(signal.SIGINT)
                 break
         assert "the same command carries on" in process.stderr.read()
     assert process.returncode == 130
-    done = epochs_logged(run, "segmenter")
+    done = epochs_logged(run, "flagship")
     assert done in ([1], [1, 2])
+    assert not (run / "flagship.keras").exists()
 
-    result = train(run, kaggle, *arguments)
-    assert result.returncode == 0, result.stderr
-    assert f"carrying on after epoch {done[-1]} of 3" in result.stderr
-    assert epochs_logged(run, "segmenter") == [1, 2, 3]
-
-
-def test_export_adds_a_version_that_serves_and_changes_no_other(run: Path, kaggle: Path, repository: Path) -> None:
-    before = {path.relative_to(repository): path.read_bytes() for path in repository.rglob("*") if path.is_file()}
-    versions = [int(path.name) for path in (repository / "brain_tumor").iterdir() if path.is_dir()]
-    new = str(max(versions) + 1)
-
-    subprocess.run(command("export", run, "--data", kaggle, "--model-repository", repository), cwd=CHECKOUT, check=True)
-
-    assert {path: (repository / path).read_bytes() for path in before} == before
-    assert all((repository / model.name / new).is_dir() for model in MODELS)
-    point = json.loads((repository / "brain_tumor" / new / "operating_point.json").read_text())
-    assert point["measured_on"]["patients"] == json.loads((run / "split.json").read_text())["validation"]
-    with EmbeddedServer(repository) as server, Client(server.url) as client:
-        analysis = client.analyze(make_phantom(1, tumor=True).image)
-        assert analysis.segmented == (analysis.tumor_probability >= point["detection_threshold"])
+    assert train(run, kaggle, *choices) == 0
+    assert epochs_logged(run, "flagship") == [1, 2, 3, 4]
 
 
-def test_evaluate_of_a_repository_that_is_not_there_is_one_clear_line(kaggle: Path, run: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        command("evaluate", run, "--data", kaggle, "--model-repository", tmp_path / "nothing"),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("training: the model repository ")
-    assert "Traceback" not in result.stderr
+def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
+    kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that is full cannot be had without root, so the writing of the file fails in its place."""
+
+    def full(_: keras.Model, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.callbacks.save", full)
+        assert train(tmp_path / "run", kaggle, "--epochs", "1", *THIN) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("training: ")
+    assert "No space left on device" in error
+    assert not list((tmp_path / "run").glob("*partial*"))
+    assert not list((tmp_path / "run").glob("*.keras"))
 
 
-def test_export_of_a_run_that_is_not_there_is_one_clear_line(kaggle: Path, tmp_path: Path, repository: Path) -> None:
-    result = subprocess.run(
-        command("export", tmp_path / "nothing", "--data", kaggle, "--model-repository", repository),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("training: ")
-    assert "no run here (no split.json)" in result.stderr
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "{tmp}/nothing"], "no run here (no recipe.json)"),
+        (["export", "{tmp}/nothing"], "no run here (no recipe.json)"),
+        (["calibrate", "{tmp}/nothing"], "no run here (no recipe.json)"),
+        (["export", "{run}", "--model-repository", "{tmp}"], "no version of brain_tumor here"),
+        (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
+        (["train", "{run}"], "a run of another recipe: stages.flagship.phases.0.epochs 1 (asked for: 6)"),
+        (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
+        (["train", "{tmp}/new", "--set", "stages.flagship.lr=1"], "no key 'stages.flagship.lr'"),
+        (["train", "{tmp}/new", "--split", "{tmp}/leaky.json"], "TCGA_CS_0001 on both sides"),
+        (["train", "{tmp}/new", "--split", "{tmp}/unknown.json"], "validation names TCGA_XX_9999, not in the dataset"),
+        (["crossvalidate", "{tmp}/new", "--folds", "9"], "9 folds of 5 patients; 2 to 5 are possible"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(
+    arguments: list[str],
+    message: str,
+    flagship: Path,
+    kaggle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "leaky.json").write_text('{"training": ["TCGA_CS_0001"], "validation": ["TCGA_CS_0001"]}')
+    (tmp_path / "unknown.json").write_text('{"training": ["TCGA_CS_0001"], "validation": ["TCGA_XX_9999"]}')
+    filled = [argument.format(tmp=tmp_path, run=flagship) for argument in arguments]
+    assert main([*filled, "--data", str(kaggle)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("training: ")
+    assert message in error
+    assert "Traceback" not in error

@@ -1,4 +1,4 @@
-"""Layers that both networks share."""
+"""Layers that the networks share."""
 
 import keras
 from keras import ops
@@ -16,13 +16,13 @@ class SliceStandardization(keras.layers.Layer):
 
     def call(self, slices):  # noqa: D102
         values = ops.cast(slices, "float32")
-        centered = values - _slice_mean(values)
-        variance = _slice_mean(ops.square(centered))
+        centered = values - slice_mean(values)
+        variance = slice_mean(ops.square(centered))
         # One grey level: an empty channel stays 0 instead of becoming noise.
         return centered / ops.sqrt(variance + 1.0)
 
 
-def _slice_mean(values):
+def slice_mean(values):
     """Mean over rows and columns, one after the other.
 
     ONNX Runtime adds up in the order of memory, in 32 bits: over 65,536 pixels at once that costs three digits, which
@@ -40,3 +40,26 @@ class DropChannel(keras.layers.Layer):
 
     def call(self, maps):  # noqa: D102
         return maps[..., 0]
+
+
+@keras.saving.register_keras_serializable("gliogate")
+class ResizeLike(keras.layers.Layer):
+    """(B, h, w) and a picture (B, H, W, C) in, float32 (B, H, W) out: bilinear, the pixels' centers their places.
+
+    By a matrix for each direction, since Keras resizes to a size that is known beforehand only.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**({"dtype": "float32"} | kwargs))
+
+    def call(self, maps, picture):  # noqa: D102
+        _, height, width, _ = ops.shape(picture)
+        rows, columns = _shares(height, maps.shape[1]), _shares(width, maps.shape[2])
+        return ops.matmul(ops.matmul(rows, maps), ops.transpose(columns))
+
+
+def _shares(pixels, cells: int):
+    """What share each of the cells in a line has in each of the pixels that they become: (pixels, cells)."""
+    place = (ops.arange(pixels, dtype="float32") + 0.5) * (cells / ops.cast(pixels, "float32")) - 0.5
+    place = ops.clip(place, 0, cells - 1)
+    return ops.relu(1 - ops.abs(place[:, None] - ops.arange(cells, dtype="float32")))

@@ -2,14 +2,21 @@
 
 import keras
 
-from gliogate.contract import CHANNELS
-from training.models.layers import DropChannel, SliceStandardization
+from training.models.ends import image_input, mask_logits, standardized
 
 
-def resunet_segmenter(*, size: int | None = None, filters: tuple[int, ...] = (16, 32, 64, 128, 256)) -> keras.Model:
-    """uint8 slices (B, H, W, 3) in; mask logits (B, H, W) out. H and W are multiples of 2**(len(filters) - 1)."""
-    image = keras.Input((size, size, len(CHANNELS)), dtype="uint8", name="image")
-    x = SliceStandardization(name="standardize")(image)
+def resunet_segmenter(
+    *, size: int | None = 256, filters: tuple[int, ...] = (16, 32, 64, 128, 256), clahe: bool = False
+) -> keras.Model:
+    """uint8 slices (B, S, S, 3) in; `mask` logits (B, S, S) out.
+
+    Args:
+        size: S, a multiple of 2**(len(filters) - 1), or None for any.
+        filters: channels at each depth, from full size down.
+        clahe: equalize contrast before the network.
+    """
+    image = image_input(size, multiple=2 ** (len(filters) - 1))
+    x = standardized(image, clahe=clahe)
     skips = []
     for width in filters[:-1]:
         x = _residual_block(x, width)
@@ -20,11 +27,10 @@ def resunet_segmenter(*, size: int | None = None, filters: tuple[int, ...] = (16
         x = keras.layers.Conv2D(width, 1, use_bias=False)(x)
         x = keras.layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _residual_block(keras.layers.Concatenate()([x, skip]), width)
-    x = keras.layers.Conv2D(1, 1, name="logits")(x)
-    return keras.Model(image, DropChannel(name="mask")(x), name="resunet_segmenter")
+    return keras.Model(image, {"mask": mask_logits(x)}, name="resunet_segmenter")
 
 
-def _residual_block(x, width: int):
+def _residual_block(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
     shortcut = keras.layers.BatchNormalization()(keras.layers.Conv2D(width, 1, use_bias=False)(x))
     x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))

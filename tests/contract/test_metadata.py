@@ -1,0 +1,41 @@
+"""What the shipped version says of itself, against its files."""
+
+import json
+from pathlib import Path
+
+from gliogate.contract import ENSEMBLE, MODELS
+from training import metadata
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+VERSION, SHIPPED = metadata.newest_metadata(REPOSITORY)
+
+
+def test_every_file_is_the_one_that_was_measured() -> None:
+    assert SHIPPED["sha256"] == metadata.hashes(REPOSITORY, VERSION)
+    assert {Path(path).parts[0] for path in SHIPPED["sha256"]} == {model.name for model in MODELS}
+
+
+def test_the_operating_point_is_the_gates() -> None:
+    path = REPOSITORY / ENSEMBLE.name / str(VERSION) / "operating_point.json"
+    assert SHIPPED["operating_point"] == json.loads(path.read_text())
+
+
+def test_its_tensors_are_the_contracts() -> None:
+    told = {(t["model"], t["direction"], t["name"], t["dtype"], *t["shape"][1:]) for t in SHIPPED["tensors"]}
+    assert told == {
+        (model.name, direction, tensor.name, tensor.dtype, *tensor.shape)
+        for model in MODELS
+        for direction, tensors in (("in", model.inputs), ("out", model.outputs))
+        for tensor in tensors
+    }
+
+
+def test_nobody_was_learned_from_and_judged_on() -> None:
+    data = SHIPPED["data"]
+    assert not set(data["training_patients"]) & set(data["validation_patients"])
+    if data["validation_patients"]:
+        assert SHIPPED["metrics"]["held_out"]["patients"] == data["validation_patients"]
+
+
+def test_the_model_card_is_made_from_it() -> None:
+    assert (REPOSITORY / metadata.CARD).read_text() == metadata.card(SHIPPED)

@@ -1,0 +1,107 @@
+"""What every network of a published recipe has to keep, whatever is inside."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from training.errors import RecipeError
+from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
+from training.models.pretrained import backbone
+from training.models.resnet50 import resnet50_detector
+from training.models.resnet50_unet import resnet50_unet
+from training.models.resunet import resunet_segmenter
+
+DETECTORS = {
+    "resnet50_detector": resnet50_detector,
+    "mobilenetv2_detector": mobilenetv2_detector,
+}
+SEGMENTERS = {
+    "resunet_segmenter": resunet_segmenter,
+    "resunet_segmenter, clahe": partial(resunet_segmenter, clahe=True),
+    "resnet50_unet": resnet50_unet,
+    "mobilenetv2_unet": mobilenetv2_unet,
+}
+NETWORKS = DETECTORS | SEGMENTERS
+SHAPES = {"tumor": (1,), "where": (16, 16), "mask": (128, 128)}
+"""Of each output for a slice of 128 x 128."""
+
+Builder = Callable[..., keras.Model]
+
+
+@pytest.fixture
+def half_precision():
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+# Not resnet50_unet, which takes a minute to convert: its encoder and its decoder are those of others here.
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "resnet50_unet"])
+def test_onnx_runtime_answers_as_keras(name: str, slices: np.ndarray, onnx_answers: Callable) -> None:
+    images = np.ascontiguousarray(slices[:, 64:192, 64:192])
+    network = NETWORKS[name](size=128)
+    answers = network.predict_on_batch(images)
+    assert {output: answer.shape[1:] for output, answer in answers.items()} == {key: SHAPES[key] for key in answers}
+    exported = onnx_answers(network, images)
+    assert set(exported) == set(answers)
+    for output, answer in answers.items():
+        assert answer.std() > 0
+        np.testing.assert_allclose(exported[output], answer, atol=1e-3)
+
+
+@pytest.mark.parametrize("builder", [mobilenetv2_unet, partial(resunet_segmenter, clahe=True)])
+def test_a_saved_network_is_the_same_when_loaded(builder: Builder, slices: np.ndarray, tmp_path: Path) -> None:
+    network = builder(size=None)
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_allclose(loaded(slices)["mask"], network(slices)["mask"], atol=1e-5)
+
+
+@pytest.mark.usefixtures("half_precision")
+@pytest.mark.parametrize("builder", NETWORKS.values(), ids=NETWORKS)
+def test_built_for_any_size_it_gives_float32_logits_in_16_bits_too(builder: Builder, slices: np.ndarray) -> None:
+    network = builder(size=None)
+    for size in (128, 64):
+        for name, answer in network(slices[:2, :size, :size]).items():
+            assert answer.dtype == "float32"
+            assert answer.shape == (2, *(side if side == 1 else side * size // 128 for side in SHAPES[name]))
+            assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("builder", DETECTORS.values(), ids=DETECTORS)
+def test_detectors_say_tumor(builder: Builder) -> None:
+    assert "tumor" in builder().output
+
+
+@pytest.mark.parametrize("builder", SEGMENTERS.values(), ids=SEGMENTERS)
+def test_segmenters_say_mask(builder: Builder) -> None:
+    assert set(builder().output) == {"mask"}
+
+
+@pytest.mark.parametrize(
+    ("builder", "size", "multiple"),
+    [(resnet50_detector, 224, 64), (resunet_segmenter, 250, 16), (resnet50_unet, 0, 32), (mobilenetv2_unet, 100, 32)],
+)
+def test_a_size_that_does_not_halve_is_refused(builder: Builder, size: int, multiple: int) -> None:
+    with pytest.raises(RecipeError, match=f"size: {size}, expected a multiple of {multiple} pixels"):
+        builder(size=size)
+
+
+@pytest.mark.parametrize("builder", [resnet50_detector, resnet50_unet])
+def test_weights_that_do_not_exist_are_refused(builder: Builder) -> None:
+    with pytest.raises(RecipeError, match="weights: imagnet, expected imagenet or none"):
+        builder(weights="imagnet")
+
+
+def test_a_download_that_fails_is_one_clear_error() -> None:
+    """Keras raises a bare Exception; a test cannot count on having no network, so this stands for Keras's."""
+
+    def unreachable(**_: object) -> keras.Model:
+        raise Exception("URL fetch failure")
+
+    with pytest.raises(RecipeError, match=r"imagenet cannot be had \(URL fetch failure\); without weights"):
+        backbone(unreachable, keras.Input((224, 224, 3)), weights="imagenet")

@@ -1,0 +1,100 @@
+"""What happens after each epoch, beside what Keras's own callbacks do."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from training.files import replacing
+
+Validate = Callable[[keras.Model], dict[str, float]]
+"""Figures of a network on slices that it does not learn from, each named `val_…`."""
+
+
+def save(network: keras.Model, path: Path) -> None:
+    """Writes a network with its optimizer."""
+    network.save(path)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Replaces a file by the network and its optimizer, in one step.
+
+    It comes before `SwapEMAWeights`, so that the weights are those that training goes on with; their average is among
+    the optimizer's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        with replacing(self.path) as partial:
+            save(self.model, partial)
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds figures of other slices to the log: every so many epochs and after the last, in between NaN."""
+
+    def __init__(self, validate: Validate, *, every: int, epochs: int) -> None:
+        super().__init__()
+        self.validate, self.every, self.epochs = validate, every, epochs
+        self.names: list[str] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras."""
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs or not self.names:
+            figures = self.validate(self.model)
+            self.names = list(figures)
+        else:
+            figures = dict.fromkeys(self.names, float("nan"))
+        if logs is not None:
+            logs.update(figures)
+
+
+class Seconds(keras.callbacks.Callback):
+    """Adds to the log how long the epoch took, with what the callbacks before this one do after it."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        if logs is not None:
+            logs["seconds"] = time.monotonic() - self.start
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar for each epoch on a terminal, and after it a line."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        super().__init__()
+        self.name, self.epochs = name, epochs
+        self.console = Console(stderr=True)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task(f"{self.name}: epoch {epoch + 1} of {self.epochs}", total=self.params["steps"])
+        self.bar.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras."""
+        self.bar.stop()
+        logs = logs or {}
+        told = {name: value for name, value in logs.items() if name == "loss" or name.startswith("val_")}
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in told.items() if not math.isnan(value))
+        where = f"{time.strftime('%H:%M:%S')} {self.name}: epoch {epoch + 1} of {self.epochs}"
+        self.console.print(f"{where} in {logs['seconds']:.0f} s: {figures}", highlight=False, soft_wrap=True)

@@ -1,0 +1,95 @@
+"""What the commands of `python -m training` do, each in the order in which its parts come."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from training.calibrate import Calibration, pooled
+from training.crossvalidate import crossvalidate as train_folds
+from training.data import Dataset, Split, holdout_split, read_kaggle
+from training.errors import RunError
+from training.evaluate import evaluate as write_evaluation
+from training.evaluate import folds_of, held_out
+from training.recipe import Recipe
+from training.recipes import find
+from training.report.table import show
+from training.run import Run, read_split
+from training.train import train as train_stages
+
+
+def train(arguments: Namespace) -> None:
+    """Trains what a recipe has; once all of it is, calibrates and evaluates it."""
+    recipe, dataset = _recipe(arguments), _dataset(arguments)
+    run = Run.create(arguments.run, recipe, _split(arguments, recipe, dataset))
+    train_stages(run, dataset, stages=arguments.stages, seed=arguments.seed, workers=arguments.workers)
+    if run.is_trained() and run.split.validation:
+        _calibrate([run], dataset, run.folder, recipe.sensitivity)
+        show(write_evaluation(run.folder, dataset, run.folder))
+
+
+def crossvalidate(arguments: Namespace) -> None:
+    """Trains every fold, then calibrates and evaluates all of them together."""
+    recipe, dataset = _recipe(arguments), _dataset(arguments)
+    runs = train_folds(
+        arguments.run, dataset, recipe, folds=arguments.folds, seed=arguments.seed, workers=arguments.workers
+    )
+    _calibrate(runs, dataset, arguments.run, recipe.sensitivity)
+    show(write_evaluation(arguments.run, dataset, arguments.run))
+
+
+def calibrate(arguments: Namespace) -> None:
+    """Measures probability and operating point anew, or takes them over from a cross-validation."""
+    if arguments.crossvalidation:
+        run = Run.open(arguments.run)
+        _check_same_recipe(run, arguments.crossvalidation)
+        Calibration.read(arguments.crossvalidation).write(run.folder)
+        return
+    runs = folds_of(arguments.run) or [Run.open(arguments.run)]
+    _calibrate(runs, _dataset(arguments), arguments.run, arguments.sensitivity or runs[0].recipe.sensitivity)
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Writes the report, and prints its figures."""
+    show(write_evaluation(arguments.run, _dataset(arguments), arguments.output or arguments.run))
+
+
+def export(arguments: Namespace) -> None:
+    """Writes the next version."""
+    from training.export import export as write_version
+
+    run = Run.open(arguments.run)
+    if arguments.crossvalidation:
+        _check_same_recipe(run, arguments.crossvalidation)
+    write_version(run, _dataset(arguments), arguments.model_repository, evidence=arguments.crossvalidation)
+
+
+def _calibrate(runs: list[Run], dataset: Dataset, folder: Path, sensitivity: float) -> None:
+    Calibration.measure(*pooled(held_out(runs, dataset)), sensitivity=sensitivity).write(folder)
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    recipe = find(arguments.recipe)
+    if arguments.epochs:
+        recipe = recipe.with_epochs(arguments.epochs)
+    if arguments.weights:
+        recipe = recipe.with_weights(arguments.weights)
+    return recipe.with_changes(arguments.set)
+
+
+def _split(arguments: Namespace, recipe: Recipe, dataset: Dataset) -> Split:
+    if arguments.split:
+        return read_split(arguments.split)
+    if arguments.all_patients:
+        return Split(tuple(sorted(set(dataset.patients.tolist()))), ())
+    return holdout_split(dataset, validation=recipe.validation, seed=arguments.seed)
+
+
+def _dataset(arguments: Namespace) -> Dataset:
+    return read_kaggle(arguments.data, cache=arguments.cache)
+
+
+def _check_same_recipe(run: Run, crossvalidation: Path) -> None:
+    folds = folds_of(crossvalidation)
+    if not folds:
+        raise RunError(f"{crossvalidation}: no cross-validation here (no fold-1); `crossvalidate` makes one")
+    if folds[0].recipe != run.recipe:
+        raise RunError(f"{crossvalidation}: of another recipe than {run.folder}; its figures are not this run's")

@@ -1,0 +1,132 @@
+"""What a served version is, as data: `metadata.json` beside the version, and the model card that is made from it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from gliogate.contract import ENSEMBLE, MODELS, SLICE_SIZE
+from training.errors import RunError
+from training.models.cost import multiply_adds
+from training.networks import served_networks
+from training.run import Run
+
+FILE = "metadata.json"
+CARD = "MODEL_CARD.md"
+
+INTENDED_USE = (
+    "Research on finding and outlining lower-grade gliomas in axial MRI slices, and on serving such networks. "
+    "Research use only; not a medical device, not for diagnosis or treatment."
+)
+DATA = {
+    "name": "LGG MRI segmentation (TCGA-LGG)",
+    "source": "Buda, Saha, Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002",
+    "license": "CC BY-NC-SA 4.0",
+    "labels": "masks outline the FLAIR abnormality",
+}
+MEANINGS = {
+    "image": "a slice: channels pre-contrast, FLAIR, post-contrast, 0 to 255; a grey picture three times",
+    "tumor_probability": "calibrated probability that the slice shows tumor, 0 to 1",
+    "mask_probability": "probability of tumor in each pixel, 0 to 1",
+    "tumor_mask": "1 where there is tumor, 0 elsewhere; all 0 where the gate stayed shut",
+    "segmented": "whether the gate opened",
+}
+"""Of each tensor on the wire."""
+
+
+def describe(
+    run: Run, *, version: int, operating_point: dict[str, Any], parity: dict[str, float], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of `metadata.json`, but for the hashes.
+
+    Args:
+        run: that the version comes from.
+        version: its number.
+        operating_point: as the gate reads it.
+        parity: for each network the largest difference between Keras and ONNX on real slices.
+        metrics: what was measured, and how; see `training.export`.
+    """
+    environment = Run.read_json(run.folder, "environment.json", written_by="train")
+    return {
+        "version": version,
+        "intended_use": INTENDED_USE,
+        "license": "Apache-2.0 for the code; the weights were trained on data under CC BY-NC-SA 4.0",
+        "tensors": _tensors(),
+        "data": DATA
+        | {"training_patients": list(run.split.training), "validation_patients": list(run.split.validation)},
+        "cost": _cost(run),
+        "parity": parity,
+        "operating_point": operating_point,
+        "metrics": metrics,
+        "recipe": run.recipe.model_dump(mode="json"),
+        # How it was called names folders of who trained it.
+        "environment": {key: value for key, value in environment.items() if key != "command"},
+    }
+
+
+def hashes(repository: Path, version: int) -> dict[str, str]:
+    """SHA-256 of every file of a version but the metadata, by its path in the repository."""
+    files = sorted(path for path in repository.glob(f"*/{version}/*") if path.is_file() and path.name != FILE)
+    return {str(path.relative_to(repository)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def newest_metadata(repository: Path) -> tuple[int, dict[str, Any]]:
+    """The version that is served, and its metadata.
+
+    Raises:
+        RunError: the repository has no version that `export` wrote.
+    """
+    versions = versions_of(repository)
+    path = repository / ENSEMBLE.name / str(max(versions, default=0)) / FILE
+    if not path.exists():
+        raise RunError(f"{path}: not there; `python -m training export` writes it with each version")
+    return max(versions), json.loads(path.read_text())
+
+
+def versions_of(repository: Path) -> list[int]:
+    """The versions that are whole: the gate's folder is moved in last."""
+    folders = (repository / ENSEMBLE.name).glob("*")
+    return [int(folder.name) for folder in folders if folder.is_dir() and folder.name.isdecimal()]
+
+
+def card(metadata: dict[str, Any]) -> str:
+    """MODEL_CARD.md, from `metadata.json`."""
+    # Markdown, of our own numbers: there is nothing to escape.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md").render(**metadata)
+
+
+def _tensors() -> list[dict[str, Any]]:
+    return [
+        {
+            "model": model.name,
+            "direction": direction,
+            "name": tensor.name,
+            "dtype": tensor.dtype,
+            "shape": ["batch", *tensor.shape],
+            "meaning": MEANINGS[tensor.name],
+        }
+        for model in MODELS
+        for direction, tensors in (("in", model.inputs), ("out", model.outputs))
+        for tensor in tensors
+    ]
+
+
+def _cost(run: Run) -> dict[str, Any]:
+    """Of what is served: arithmetic for one slice, and for a gated one where 35% of the slices show tumor."""
+    detector, segmenter = served_networks(run)
+    arithmetic = {"detector": multiply_adds(detector), "segmenter": multiply_adds(segmenter)}
+    return {
+        "parameters": {"detector": detector.count_params(), "segmenter": segmenter.count_params()},
+        "multiply_adds": arithmetic,
+        "multiply_adds_of_a_gated_slice_at_35_percent": round(arithmetic["detector"] + 0.35 * arithmetic["segmenter"]),
+        "slice_size": SLICE_SIZE,
+    }

@@ -1,0 +1,75 @@
+"""The trained networks of a run, and what they say of slices."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.contract import SLICE_SIZE
+from training.models import NETWORKS
+from training.predict import predict
+from training.recipe import Stage
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What the networks of a run say of N slices, before calibration.
+
+    Attributes:
+        tumor: shape (N,).
+        mask: float16, shape (N, 256, 256).
+    """
+
+    tumor: NDArray[np.float32]
+    mask: NDArray[np.float16]
+
+
+def network_of(stage: Stage, *, size: int | None, initial: bool = True) -> keras.Model:
+    """The network of a stage, with those of its outputs that the stage learns.
+
+    Args:
+        stage: which.
+        size: height and width of the slices, None for any.
+        initial: whether it gets the weights that it starts to learn from; without, it is there to be given others.
+    """
+    options = stage.options if initial else {key: value for key, value in stage.options.items() if key != "weights"}
+    network = NETWORKS[stage.network](size=size, **options)
+    return keras.Model(network.input, {output: network.output[output] for output in stage.losses}, name=network.name)
+
+
+def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
+    """A run's detector, giving its tumor logit (B, 1), and its segmenter, giving mask logits (B, 256, 256).
+
+    Where no network answers `tumor`, the segmenter's strongest pixel answers for it.
+
+    Raises:
+        RunError: a stage was not trained to its end yet.
+    """
+    outputs: dict[str, keras.KerasTensor] = {}
+    inputs: dict[str, keras.KerasTensor] = {}
+    for name, stage in run.recipe.stages.items():
+        network = network_of(stage, size=SLICE_SIZE, initial=False)
+        network.load_weights(run.weights(name))
+        outputs |= network.output
+        inputs |= dict.fromkeys(network.output, network.input)
+    segmenter = keras.Model(inputs["mask"], outputs["mask"], name="segmenter")
+    if "tumor" in outputs:
+        return keras.Model(inputs["tumor"], outputs["tumor"], name="detector"), segmenter
+    map_of_logits = keras.layers.Reshape((SLICE_SIZE, SLICE_SIZE, 1))(outputs["mask"])
+    peak = keras.layers.GlobalMaxPooling2D(name="peak")(map_of_logits)
+    return keras.Model(inputs["mask"], peak, name="detector"), segmenter
+
+
+def logits_of(run: "Run", images: NDArray[np.uint8]) -> Logits:
+    """What a run's networks say of slices (N, 256, 256, 3).
+
+    Raises:
+        RunError: a stage was not trained to its end yet.
+    """
+    detector, segmenter = served_networks(run)
+    return Logits(predict(detector, images)[:, 0], predict(segmenter, images).astype(np.float16))

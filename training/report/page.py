@@ -1,0 +1,140 @@
+"""The report of an evaluation: `summary.json` for programs, `report.html` for people."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.answers import Answers
+from training.data import Dataset
+from training.errors import RunError
+from training.files import replacing, write_json
+from training.report import cases, curves
+from training.report.frame import render
+from training.report.plots import range_bar
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of a table.
+
+    Attributes:
+        key: of the summary.
+        name: what the field calls it.
+        how: how it counts, in a line.
+    """
+
+    key: str
+    name: str
+    how: str
+
+
+DETECTOR = (
+    Figure("sensitivity", "Sensitivity (recall)", "of the slices with tumor, the share at which the gate opened"),
+    Figure("specificity", "Specificity", "of the slices without tumor, the share at which it stayed shut"),
+    Figure("precision", "Precision", "of the slices at which it opened, the share with tumor"),
+    Figure("accuracy", "Accuracy", "of all slices, the share that was told rightly"),
+    Figure("f1", "F1", "harmonic mean of precision and sensitivity"),
+    Figure("auc", "AUC", "how often a slice with tumor gets a higher probability than one without"),
+    Figure("average_precision", "Average precision", "precision averaged over the steps of sensitivity"),
+    Figure(
+        "calibration_error",
+        "Calibration error (ECE)",
+        "mean gap between what is said and what is true, over the bins of the calibration curve",
+    ),
+)
+
+MASKS = {
+    "Each patient, the whole volume": (
+        Figure(
+            "volume_dice_mean",
+            "Dice, mean",
+            "twice the overlap over the sum of both masks, all slices of a patient as one; every patient counts once",
+        ),
+        Figure("volume_dice_median", "Dice, median", "half of the patients are better"),
+        Figure("volume_jaccard_mean", "Jaccard, mean", "the overlap over the union"),
+        Figure("volume_jaccard_median", "Jaccard, median", "half of the patients are better"),
+        Figure(
+            "volume_hd95_median_px",
+            "HD95, median, in pixels",
+            "95% of a patient's outline lies closer than this to the other one, the worse direction "
+            "counting; measured within the slices that both masks reach, so read it beside Dice",
+        ),
+    ),
+    "Each slice with tumor": (
+        Figure("tumor_slice_dice_mean", "Dice, mean", "0 where nothing was outlined"),
+        Figure("tumor_slice_jaccard_mean", "Jaccard, mean", "0 where nothing was outlined"),
+        Figure(
+            "tumor_slice_pixel_accuracy_mean",
+            "Pixel accuracy, mean",
+            "share of the pixels told rightly, background and all",
+        ),
+    ),
+    "Every slice": (
+        Figure("slice_dice_mean", "Dice, mean", "0 where one mask is empty; slices empty in both are left out"),
+        Figure("slice_jaccard_mean", "Jaccard, mean", "the same"),
+        Figure(
+            "slice_dice_mean_with_empty_as_1",
+            "Dice, mean, empty as 1",
+            "slices empty in both count as 1, as they do in much that is published; high wherever most "
+            "slices are clear",
+        ),
+        Figure("slice_jaccard_mean_with_empty_as_1", "Jaccard, mean, empty as 1", "the same"),
+        Figure("slice_pixel_accuracy_mean", "Pixel accuracy, mean", "mostly background: high even for empty masks"),
+        Figure("slices_empty_in_both", "Slices empty in both", "neither mask has a pixel: Dice is not defined"),
+    ),
+}
+
+
+def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> Path:
+    """Writes `summary.json` and `report.html`.
+
+    Args:
+        folder: where to; made if it is not there.
+        title: of the page: what was measured, and on whom.
+        dataset: the slices; some of them are shown.
+        answers: what was said of them.
+        summary: what `summarize` made of both; more keys may be in it.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    content = _render(title, dataset, answers, summary)
+    page = folder / "report.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "summary.json", summary)
+        with replacing(page) as partial:
+            partial.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{folder}: the report cannot be written here: {error.strerror or error}") from error
+    return page
+
+
+def _render(title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> str:
+    detector, gated = summary["detector"], summary["through_gate"]
+    ranked = cases.rank(summary["cases"])
+    return render(
+        Path(__file__).with_name("page.html"),
+        title=title,
+        summary=summary,
+        tiles={
+            key: range_bar(section[key], section.get(f"{key}_interval", (None, None)), label=key)
+            for section, keys in ((detector, ("sensitivity", "specificity", "auc")), (gated, ("volume_dice_mean",)))
+            for key in keys
+        },
+        roc=curves.roc_plot(answers.probability, dataset.tumor, detector),
+        precision_recall=curves.precision_recall_plot(answers.probability, dataset.tumor, detector),
+        calibration=curves.calibration_plot(detector),
+        patients=curves.patients_plot(ranked, gated["volume_dice_mean"]) if ranked else None,
+        detector_figures=DETECTOR,
+        mask_figures=MASKS,
+        ranked=ranked,
+        unranked=[case for case in summary["cases"] if case["through_gate"]["dice"] is None],
+        shown={
+            name: [cases.show(case, dataset, answers) for case in chosen]
+            for name, chosen in cases.choose(ranked).items()
+        },
+    )

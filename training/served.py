@@ -1,0 +1,46 @@
+"""What a model repository answers when it is served: by Triton, through the gate, asked by the client."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from gliogate import Analysis, Client
+from gliogate.contract import GateMode
+from gliogate.embedded import EmbeddedServer
+from training.answers import Answers
+from training.data import Dataset
+
+
+def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
+    """Serves a model repository and asks it about every slice twice: through the gate, and with the gate held open.
+
+    Args:
+        repository: a Triton model repository.
+        datasets: slices to ask about.
+
+    Returns:
+        The answers about each dataset.
+
+    Raises:
+        GliogateError: the repository cannot be served.
+    """
+    with EmbeddedServer(repository) as server, Client(server.url) as client:
+        return [_ask(client, dataset) for dataset in datasets]
+
+
+def _ask(client: Client, dataset: Dataset) -> Answers:
+    gated, held_open = (_analyses(client, dataset, gate) for gate in ("auto", "always"))
+    return Answers(
+        probability=np.array([analysis.tumor_probability for analysis in gated], np.float32),
+        opened=np.array([analysis.segmented for analysis in gated]),
+        masks=np.stack([analysis.mask for analysis in held_open]),
+    )
+
+
+def _analyses(client: Client, dataset: Dataset, gate: GateMode) -> list[Analysis]:
+    console = Console(stderr=True)
+    asked = client.analyze_many(dataset.images, gate=gate, timeout_s=300)
+    description = "asking the server" if gate == "auto" else "asking it with the gate held open"
+    return list(track(asked, description, total=len(dataset), console=console, disable=not console.is_terminal))
