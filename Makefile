@@ -23,7 +23,7 @@ test: $(VENV)/.developing ## Run the linters, the type checker and every test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest
 
 .PHONY: bench
 bench: $(VENV)/.developing ## Measure the served ensemble against its engines called in one process

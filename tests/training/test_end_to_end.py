@@ -210,7 +210,7 @@ def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
         (["calibrate", "{tmp}/nothing"], "no run here (no recipe.json)"),
         (["export", "{run}", "--model-repository", "{tmp}"], "no version of brain_tumor here"),
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
-        (["train", "{run}"], "a run of another recipe: stages.flagship.phases.0.epochs 1 (asked for: 6)"),
+        (["train", "{run}"], "a run of another recipe: stages.flagship.options"),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
         (["train", "{tmp}/new", "--set", "stages.flagship.lr=1"], "no key 'stages.flagship.lr'"),
         (["train", "{tmp}/new", "--split", "{tmp}/leaky.json"], "TCGA_CS_0001 on both sides"),
