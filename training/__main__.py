@@ -73,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="write summary.json and report.html")
     _add_run(evaluate, "a run, a cross-validation, or a model repository, which is then served")
-    evaluate.add_argument("--output", type=Path, metavar="DIR", help="where to (default: the run's folder)")
+    evaluate.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to (default: the run's folder; of a repository build/evaluation)",
+    )
 
     export = commands.add_parser("export", help="prove a run's networks in ONNX and write the next version to serve")
     _add_run(export, "a run")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from training.errors import TrainingError
 from training.files import replacing
 
 Validate = Callable[[keras.Model], dict[str, float]]
@@ -33,8 +34,14 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = path
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Called by Keras."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras.
+
+        Raises:
+            TrainingError: the loss is no number any more; the checkpoint stays that of the epoch before.
+        """
+        if math.isnan((logs or {}).get("loss", 0.0)):
+            raise TrainingError(f"{self.path}: the loss is not a number in epoch {epoch + 1}; lower the learning rate")
         with replacing(self.path) as partial:
             save(self.model, partial)
 

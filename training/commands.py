@@ -8,12 +8,15 @@ from training.crossvalidate import crossvalidate as train_folds
 from training.data import Dataset, Split, holdout_split, read_kaggle
 from training.errors import RunError
 from training.evaluate import evaluate as write_evaluation
-from training.evaluate import folds_of, held_out
+from training.evaluate import folds_of, held_out, is_repository
 from training.recipe import Recipe
 from training.recipes import find
 from training.report.table import show
 from training.run import Run, read_split
 from training.train import train as train_stages
+
+EVALUATION = Path("build/evaluation")
+"""Where the evaluation of a model repository goes."""
 
 
 def train(arguments: Namespace) -> None:
@@ -48,8 +51,13 @@ def calibrate(arguments: Namespace) -> None:
 
 
 def evaluate(arguments: Namespace) -> None:
-    """Writes the report, and prints its figures."""
-    show(write_evaluation(arguments.run, _dataset(arguments), arguments.output or arguments.run))
+    """Writes the report, and prints its figures.
+
+    A model repository is not written to: the report shows patients, and Triton loads what is there.
+    """
+    output = arguments.output or (EVALUATION if is_repository(arguments.run) else arguments.run)
+    show(write_evaluation(arguments.run, _dataset(arguments), output))
+    print(output / "report.html")
 
 
 def export(arguments: Namespace) -> None:

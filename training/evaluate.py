@@ -39,7 +39,7 @@ def evaluate(target: Path, dataset: Dataset, output: Path) -> dict[str, Any]:
         RunError: the target is none of these, or was not trained or calibrated yet.
         DataError: the dataset lacks patients that are needed.
     """
-    if (target / ENSEMBLE.name).is_dir():
+    if is_repository(target):
         title, judged, answers, threshold, more = _served(target, dataset)
     elif runs := folds_of(target):
         title, judged, answers, threshold, more = _crossvalidated(target, runs, dataset)
@@ -49,6 +49,11 @@ def evaluate(target: Path, dataset: Dataset, output: Path) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     write_report(output, title, judged, answers, summary)
     return summary
+
+
+def is_repository(folder: Path) -> bool:
+    """Whether this is a model repository, as against a run or a cross-validation."""
+    return (folder / ENSEMBLE.name).is_dir()
 
 
 def folds_of(folder: Path) -> list[Run]:

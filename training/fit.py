@@ -53,6 +53,7 @@ def fit(
         workers: threads that prepare batches.
 
     Raises:
+        TrainingError: the loss is no number any more.
         OSError: a file cannot be written; the checkpoint before it is whole.
     """
     finished, checkpoint = folder / f"{name}.keras", folder / f"{name}.checkpoint.keras"
@@ -61,7 +62,8 @@ def fit(
         return
     steps = len(EpochBatches(training, synthetic, stage, stage.phases[0], seed=seed))
     if checkpoint.exists():
-        model = keras.saving.load_model(checkpoint)
+        with all_devices():
+            model = keras.saving.load_model(checkpoint)
         logger.info("%s: carrying on after epoch %d of %d", name, _epochs_done(model, steps), stage.epochs)
     else:
         keras.utils.set_random_seed(seed)

@@ -9,6 +9,7 @@ import numpy as np
 
 from training import metrics
 from training.data import Dataset, phantoms
+from training.errors import RecipeError
 from training.fit import fit
 from training.predict import predict
 from training.run import Run
@@ -33,6 +34,10 @@ def train(run: Run, dataset: Dataset, *, stages: Sequence[str] | None = None, se
         DataError: the dataset has not the patients of the split, or a side of it lacks a class.
         RecipeError: there is no such stage.
     """
+    if unknown := sorted(set(stages or ()) - set(run.recipe.stages)):
+        raise RecipeError(
+            f"recipe {run.recipe.name}: no stage {', '.join(unknown)}; it has {', '.join(run.recipe.stages)}"
+        )
     run.split.check(dataset)
     keras.mixed_precision.set_dtype_policy(run.recipe.precision)
     training, validation = dataset.of(run.split.training), dataset.of(run.split.validation)

@@ -202,6 +202,15 @@ def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
     assert not list((tmp_path / "run").glob("*.keras"))
 
 
+def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
+    kaggle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = ("--set", "stages.flagship.learning_rate=1e30", "--set", "stages.flagship.warm_up=0")
+    assert train(tmp_path / "run", kaggle, "--epochs", "2", *THIN, *endless) == 1
+    assert "the loss is not a number in epoch" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "flagship.keras").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -212,6 +221,7 @@ def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
         (["train", "{run}"], "a run of another recipe: stages.flagship.options"),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
+        (["train", "{tmp}/new", "--stages", "detector"], "recipe flagship: no stage detector; it has flagship"),
         (["train", "{tmp}/new", "--set", "stages.flagship.lr=1"], "no key 'stages.flagship.lr'"),
         (["train", "{tmp}/new", "--split", "{tmp}/leaky.json"], "TCGA_CS_0001 on both sides"),
         (["train", "{tmp}/new", "--split", "{tmp}/unknown.json"], "validation names TCGA_XX_9999, not in the dataset"),
