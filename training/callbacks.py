@@ -26,8 +26,8 @@ def save(network: keras.Model, path: Path) -> None:
 class Checkpoint(keras.callbacks.Callback):
     """Replaces a file by the network and its optimizer, in one step.
 
-    It comes before `SwapEMAWeights`, so that the weights are those that training goes on with; their average is among
-    the optimizer's.
+    It comes before `Averaged`, so that the weights are those that training goes on with; their average is among the
+    optimizer's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +44,31 @@ class Checkpoint(keras.callbacks.Callback):
             raise TrainingError(f"{self.path}: the loss is not a number in epoch {epoch + 1}; lower the learning rate")
         with replacing(self.path) as partial:
             save(self.model, partial)
+
+
+class Averaged(keras.callbacks.Callback):
+    """Shows the callbacks after it the moving average of the weights, from an epoch's end until the next one begins.
+
+    Keras's `SwapEMAWeights` lets a weight and its average share one array at the end, which JAX does not survive: it
+    gives the arrays of a network away to each step.
+    """
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        self.weights = None
+        # At the end of the phase before, Keras made the average the weights: they share arrays from then on.
+        self.model.set_weights(self.model.get_weights())
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        if self.weights is not None:
+            self.model.set_weights(self.weights)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        self.weights = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.model.set_weights(self.model.get_weights())
 
 
 class Validation(keras.callbacks.Callback):

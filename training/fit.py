@@ -1,13 +1,14 @@
 """Trains one network with Keras, in such a way that it can be stopped at any moment and carried on."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from training.batches import EpochBatches
-from training.callbacks import Checkpoint, Progress, Seconds, Validate, Validation
+from training.callbacks import Averaged, Checkpoint, Progress, Seconds, Validate, Validation
 from training.data import Dataset
 from training.devices import all_devices
 from training.files import replacing
@@ -39,8 +40,9 @@ def fit(
     """Trains from the last whole epoch that `folder` holds, or from the start, to the course's end.
 
     After each epoch `<name>.checkpoint.keras` (network and optimizer) is replaced in one step and a line is added to
-    `<name>.csv` and to TensorBoard's files in `tensorboard/<name>`. At the end, `<name>.keras` (the averaged or best
-    weights, without the optimizer) takes the checkpoint's place. Where it is there already, nothing is done.
+    `<name>.csv` and, where there is TensorFlow, to TensorBoard's files in `tensorboard/<name>`. At the end,
+    `<name>.keras` (the averaged or best weights, without the optimizer) takes the checkpoint's place. Where it is there
+    already, nothing is done.
 
     Args:
         name: of the stage.
@@ -76,19 +78,19 @@ def fit(
         end = begin + phase.epochs
         done = _epochs_done(model, steps)
         if begin <= done < end:
-            if stage.average and done:
-                # As Keras does at the end of a phase, and a checkpoint is written just before that.
+            if stage.average and 0 < done == begin:
+                # As Keras does at the end of a phase; a checkpoint is written just before that.
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             log = keras.callbacks.CSVLogger(folder / f"{name}.csv", append=True)
             callbacks = [
                 Checkpoint(checkpoint),
-                *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if stage.average else []),
+                *([Averaged()] if stage.average else []),
                 Validation(validate, every=1 if stage.patience else VALIDATED_EVERY, epochs=stage.epochs),
                 *_stop_early(stage, end),
                 Seconds(),
                 keras.callbacks.TerminateOnNaN(),
                 log,
-                keras.callbacks.TensorBoard(folder / "tensorboard" / name, write_graph=False),
+                *_tensorboard(folder / "tensorboard" / name),
                 Progress(name, stage.epochs),
             ]
             batches = EpochBatches(training, synthetic, stage, phase, epoch=done, seed=seed, workers=workers)
@@ -153,6 +155,13 @@ def _stop_early(stage: Stage, end: int) -> list[keras.callbacks.Callback]:
         return []
     monitored = next(figure for output, figure in MONITORED.items() if output in stage.losses)
     return [keras.callbacks.EarlyStopping(monitored, mode="max", patience=stage.patience, restore_best_weights=True)]
+
+
+def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """Keras writes its files with TensorFlow, which a machine that trains with JAX may lack."""
+    if find_spec("tensorflow") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)]
 
 
 def _epochs_done(model: keras.Model, steps_per_epoch: int) -> int:
