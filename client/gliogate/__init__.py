@@ -12,11 +12,15 @@ No server at hand? `gliogate serve` starts one, and so does `gliogate.embedded.E
 For research use only; not a medical device.
 """
 
+from gliogate.aio import AsyncClient
 from gliogate.client import Client
+from gliogate.connection import TLS, ConnectionOptions, Keepalive, Retries
 from gliogate.errors import (
+    AuthenticationError,
     ClientClosedError,
     DeadlineExceededError,
     EmbeddedServerError,
+    ForkedClientError,
     GliogateError,
     ImageError,
     InvalidRequestError,
@@ -25,22 +29,33 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture
-from gliogate.results import Analysis, BoundingBox
-from gliogate.wire import Options
+from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, ServerInfo
+from gliogate.wire import DetectionOptions, Options
 
 __all__ = [
+    "TLS",
     "Analysis",
+    "AsyncClient",
+    "AuthenticationError",
     "BoundingBox",
     "Client",
     "ClientClosedError",
+    "ConnectionOptions",
     "DeadlineExceededError",
+    "Detection",
+    "DetectionOptions",
     "EmbeddedServerError",
+    "ForkedClientError",
     "GliogateError",
     "ImageError",
     "InvalidRequestError",
+    "Keepalive",
+    "ModelInfo",
     "ModelNotReadyError",
     "Options",
     "Picture",
     "RequestError",
+    "Retries",
+    "ServerInfo",
     "ServerUnavailableError",
 ]

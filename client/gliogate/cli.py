@@ -10,12 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
+from gliogate.connection import target_of
 from gliogate.contract import GATE_MODES
 from gliogate.errors import GliogateError, ImageError
 from gliogate.results import Analysis
 from gliogate.runs import Row, analyze_scans, connect, import_embedded, print_table, summary, write_pictures
 from gliogate.scans import find_scans
-from gliogate.wire import IN_FLIGHT, TIMEOUT_S, check_address
+from gliogate.wire import IN_FLIGHT, TIMEOUT_S
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -252,6 +253,7 @@ def _port(text: str) -> int:
 
 def _address(text: str) -> str:
     try:
-        return check_address(text)
+        target_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    return text

@@ -1,44 +1,45 @@
 """The client: pictures in, analyses out, over gRPC."""
 
-import os
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferResult
 from tritonclient.utils import InferenceServerException
 
-from gliogate.contract import CHANNELS, MODELS
-from gliogate.errors import ClientClosedError, GliogateError, RequestError
+from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
+from gliogate.connection import ConnectionOptions
+from gliogate.contract import MODELS
+from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
-from gliogate.results import Analysis
+from gliogate.results import Analysis, Detection, ServerInfo
 from gliogate.wire import (
-    CHANNEL_OPTIONS,
-    FINAL_STATUSES,
     IN_FLIGHT,
     READINESS_TIMEOUT_S,
     TIMEOUT_S,
+    DetectionOptions,
     Health,
     Options,
     Request,
-    check_address,
     request_error,
+    server_info,
 )
 
 if TYPE_CHECKING:
     from tritonclient.grpc._client import CallContext
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
-class _Call:
+class _Call(Generic[R]):
     """A request under way: started, by a thread of its own, and then answered, with the seconds that it took."""
 
-    request: Request
+    request: Request[R]
     started: "Future[CallContext]"
     answer: "Future[tuple[InferResult, float]]"
 
@@ -47,29 +48,34 @@ class _Call:
             self.started.result().cancel()
 
 
-class Client:
-    """A connection to a Triton that serves gliogate's models. Threads may share one.
+class Client(BaseClient):
+    """A connection to a Triton that serves gliogate's models. Threads may share one, processes may not.
 
         with Client("localhost:8001") as client:
             analysis = client.analyze("slice.tif")
 
-    Connecting happens with the first call. Requests that found the server unavailable are sent again, three times in
-    all and within their deadline.
+    Connecting happens with the first call. Requests that found the server unavailable are sent again, see `Retries`.
 
     Args:
-        url: HOST:PORT of Triton's gRPC endpoint.
+        url: HOST:PORT of Triton's gRPC endpoint. `dns:///HOST:PORT`, or several numeric addresses, for several servers
+            that share the requests. The environment's `GLIOGATE_URL` where it is None, else localhost:8001.
+        **options: see `ConnectionOptions`.
 
     Raises:
-        ValueError: `url` is no HOST:PORT.
+        ValueError: an address or an option makes no sense.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = check_address(url)
-        self._triton = InferenceServerClient(url, channel_args=list(CHANNEL_OPTIONS))
+    def __init__(self, url: str | Sequence[str] | None = None, **options: Unpack[ConnectionOptions]) -> None:
+        super().__init__(url, **options)
+        tls = self._connection.tls
+        self._triton = InferenceServerClient(
+            self._connection.target,
+            creds=tls.credentials() if tls else None,
+            channel_args=self._connection.channel_options(),
+        )
         # One thread starts all calls. Ctrl-C, which interrupts only the main thread, would leave a half-started call
         # behind on which gRPC waits forever when it closes; and tritonclient can start only one at a time.
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gliogate-sender")
-        self._is_closed = False
 
     def __enter__(self) -> Self:
         """Opens nothing that is not open: the client itself."""
@@ -83,17 +89,18 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
-        self._is_closed = True
-        self._sender.shutdown()
-        self._triton.close()
+        if self._life.end():
+            self._sender.shutdown()
+            self._triton.close()
 
     def is_ready(self) -> bool:
         """Whether a Triton answers and every model of gliogate's is ready.
 
         Raises:
             ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
         """
-        self._check_open()
+        self._check_usable()
         return self._health().is_ready
 
     def wait_until_ready(self, timeout_s: float = TIMEOUT_S) -> None:
@@ -105,24 +112,61 @@ class Client:
         Raises:
             ServerUnavailableError: nobody answered in time.
             ModelNotReadyError: the server answered, but a model was still not ready.
+            AuthenticationError: the server does not let this client in.
             ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._check_open()
+            self._check_usable()
             health = self._health()
             if health.is_ready:
                 return
-            if time.monotonic() >= deadline:
-                raise request_error("UNAVAILABLE", "", url=self.url, health=health)
-            time.sleep(0.1)
+            if not health.is_worth_waiting or time.monotonic() >= deadline:
+                raise request_error(health.status, health.details, url=self.url, health=health)
+            time.sleep(WAIT_BETWEEN_QUESTIONS_S)
 
-    def analyze(self, picture: Picture, **options: Unpack[Options]) -> Analysis:
+    def server_info(self) -> ServerInfo:
+        """What the server says of itself: its version, the models' versions and limits.
+
+        Raises:
+            RequestError: of the kinds that `analyze` raises.
+            ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
+        """
+        self._check_usable()
+        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        try:
+            return server_info(
+                self._triton.get_server_metadata(**asked),
+                [self._triton.get_model_metadata(model.name, **asked) for model in MODELS],
+                [self._triton.get_model_config(model.name, **asked).config for model in MODELS],
+            )
+        except InferenceServerException as error:
+            raise self._explained(error, None) from error
+
+    def detect(
+        self, picture: Picture, *, request_id: str | None = None, **options: Unpack[DetectionOptions]
+    ) -> Detection:
+        """Asks whether one picture shows tumor. The segmenter is not asked, which is what costs most.
+
+        Args:
+            picture: see `analyze`.
+            request_id: see `analyze`.
+            **options: see `DetectionOptions`.
+
+        Raises:
+            GliogateError: of the kinds that `analyze` raises.
+        """
+        return self._receive(self._send(self._detection(picture, options, request_id)))
+
+    def analyze(self, picture: Picture, *, request_id: str | None = None, **options: Unpack[Options]) -> Analysis:
         """Finds and outlines tumor in one picture.
 
         Args:
             picture: a file (.bmp .jpeg .jpg .npy .png .tif .tiff), or an array (H, W), (H, W, 1) or (H, W, 3) of
                 integers or floats; see `gliogate.images.load_picture` for how it becomes a slice.
+            request_id: what the server logs for this request; one of its own where it is not given.
             **options: see `Options`.
 
         Returns:
@@ -131,12 +175,14 @@ class Client:
         Raises:
             ImageError: the picture cannot be read, or cannot be a slice.
             InvalidRequestError: the server refused an option's value.
+            AuthenticationError: the server does not let this client in.
             DeadlineExceededError: no answer within `timeout_s`.
             ModelNotReadyError: the server is up, but a model is missing or still loading.
             ServerUnavailableError: nobody answers, the server went away, or it is overloaded.
             ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
         """
-        return self._receive(self._send(Request(picture, **options)))
+        return self._receive(self._send(self._analysis(picture, options, request_id)))
 
     @overload
     def analyze_many(
@@ -145,6 +191,7 @@ class Client:
         *,
         in_flight: int = IN_FLIGHT,
         on_error: Literal["raise"] = "raise",
+        ordered: Literal[True] = True,
         **options: Unpack[Options],
     ) -> Iterator[Analysis]: ...
 
@@ -155,17 +202,41 @@ class Client:
         *,
         in_flight: int = IN_FLIGHT,
         on_error: Literal["return"],
+        ordered: Literal[True] = True,
         **options: Unpack[Options],
     ) -> Iterator[Analysis | GliogateError]: ...
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["raise"] = "raise",
+        ordered: Literal[False],
+        **options: Unpack[Options],
+    ) -> Iterator[tuple[int, Analysis]]: ...
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["return"],
+        ordered: Literal[False],
+        **options: Unpack[Options],
+    ) -> Iterator[tuple[int, Analysis | GliogateError]]: ...
 
     def analyze_many(
         self,
         pictures: Iterable[Picture],
         *,
         in_flight: int = IN_FLIGHT,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
+        ordered: bool = True,
         **options: Unpack[Options],
-    ) -> Iterator[Analysis | GliogateError]:
+    ) -> Iterator[Analysis | GliogateError] | Iterator[tuple[int, Analysis | GliogateError]]:
         """Analyzes any number of pictures, with several requests under way at a time.
 
         Args:
@@ -174,56 +245,66 @@ class Client:
             in_flight: how many requests may be under way at a time.
             on_error: what becomes of a picture that fails. `raise` ends the iteration with its error; `return` yields
                 the error in its place and goes on.
+            ordered: whether analyses come in the order of the pictures. Otherwise they come as they are done, each in a
+                pair with the picture's place, from 0.
             **options: see `Options`; `timeout_s` counts for each picture.
 
         Returns:
-            An iterator over the analyses, in the order of the pictures.
+            An iterator over the analyses.
 
         Raises:
             ValueError: `in_flight` is below 1, or `on_error` neither `raise` nor `return`.
             TypeError: `pictures` is a single one.
             ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
         """
-        self._check_open()
-        if in_flight < 1:
-            raise ValueError(f"in_flight is {in_flight}, expected 1 or more")
-        if on_error not in ("raise", "return"):
-            raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'return'")
-        if _is_one_picture(pictures):
-            raise TypeError("analyze_many takes several pictures, this is one: use analyze")
-        return self._analyze_many(iter(pictures), in_flight, keep_errors=on_error == "return", options=options)
+        self._check_usable()
+        check_many(pictures, in_flight=in_flight, on_error=on_error)
+        numbered = self._analyze_many(
+            iter(pictures), in_flight, keep_errors=on_error == "return", ordered=ordered, options=options
+        )
+        return (result for _, result in numbered) if ordered else numbered
 
     def _analyze_many(
-        self, pictures: Iterator[Picture], in_flight: int, *, keep_errors: bool, options: Options
-    ) -> Iterator[Analysis | GliogateError]:
-        window: deque[_Call | GliogateError] = deque()
+        self, pictures: Iterator[Picture], in_flight: int, *, keep_errors: bool, ordered: bool, options: Options
+    ) -> Iterator[tuple[int, Analysis | GliogateError]]:
+        window: dict[int, _Call[Analysis] | GliogateError] = {}
+        done: SimpleQueue[int] = SimpleQueue()
+
+        def take() -> tuple[int, Analysis | GliogateError]:
+            index = next(iter(window)) if ordered else done.get()
+            return index, self._outcome(window.pop(index), keep_errors=keep_errors)
+
         try:
-            for picture in pictures:
-                window.append(self._try_send(picture, options))
+            for index, picture in enumerate(pictures):
+                window[index] = call = self._try_send(picture, options)
+                if isinstance(call, GliogateError):
+                    done.put(index)
+                else:
+                    call.answer.add_done_callback(lambda _, index=index: done.put(index))  # type: ignore[misc]
                 if len(window) == in_flight:
-                    yield self._outcome(window, keep_errors=keep_errors)
+                    yield take()
             while window:
-                yield self._outcome(window, keep_errors=keep_errors)
+                yield take()
         finally:
-            for left in window:
+            for left in window.values():
                 if isinstance(left, _Call):
                     left.cancel()
 
-    def _try_send(self, picture: Picture, options: Options) -> _Call | GliogateError:
+    def _try_send(self, picture: Picture, options: Options) -> _Call[Analysis] | GliogateError:
         """Sends a picture; where that fails, its error takes its place in the order."""
         try:
-            return self._send(Request(picture, **options))
+            return self._send(self._analysis(picture, options))
         except ClientClosedError:
             raise
         except GliogateError as error:
             return error
 
-    def _outcome(self, window: "deque[_Call | GliogateError]", *, keep_errors: bool) -> Analysis | GliogateError:
-        first = window.popleft()
+    def _outcome(self, sent: _Call[Analysis] | GliogateError, *, keep_errors: bool) -> Analysis | GliogateError:
         try:
-            if isinstance(first, GliogateError):
-                raise first
-            return self._receive(first)
+            if isinstance(sent, GliogateError):
+                raise sent
+            return self._receive(sent)
         except ClientClosedError:
             raise
         except GliogateError as error:
@@ -231,10 +312,10 @@ class Client:
                 raise
             return error
 
-    def _send(self, request: Request) -> _Call:
-        self._check_open()
+    def _send(self, request: Request[R]) -> _Call[R]:
+        self._check_usable()
         answer: Future[tuple[InferResult, float]] = Future()
-        arguments = request.arguments()
+        arguments = self._arguments(request)
         sent = time.perf_counter()
 
         def answered(result: InferResult | None, error: InferenceServerException | None) -> None:
@@ -243,57 +324,42 @@ class Client:
             else:
                 answer.set_exception(error)
 
+        def start() -> "CallContext":
+            try:
+                return self._triton.async_infer(callback=answered, **arguments)
+            except BaseException as error:
+                answer.set_exception(error)
+                raise
+
         try:
-            started = self._sender.submit(self._triton.async_infer, callback=answered, **arguments)
+            started = self._sender.submit(start)
         except RuntimeError:
-            self._check_open()  # Another thread has just closed the client.
+            self._check_usable()  # Another thread has just closed the client.
             raise
         return _Call(request, started, answer)
 
-    def _receive(self, call: _Call) -> Analysis:
+    def _receive(self, call: _Call[R]) -> R:
         try:
-            call.started.result()
             result, latency_s = call.answer.result()
         except InferenceServerException as error:
-            raise self._explain(error, call.request) from error
+            raise self._explained(error, call.request) from error
         except BaseException:  # Ctrl-C: nobody waits for the answer any more.
             call.cancel()
             raise
         return call.request.read(result, latency_s)
 
-    def _explain(self, error: InferenceServerException, request: Request) -> RequestError | ClientClosedError:
-        if self._is_closed:
-            return ClientClosedError("the client was closed while this request was under way")
-        status = _status(error)
-        health = None if status in FINAL_STATUSES else self._health()
-        return request_error(status, error.message(), url=self.url, request=request, health=health)
+    def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
+        return self._error(error, request, None if tells_all(error) else self._health())
 
     def _health(self) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
+        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
         try:
             return Health(
-                is_live=self._triton.is_server_live(client_timeout=READINESS_TIMEOUT_S),
-                not_ready=tuple(
-                    model.name
-                    for model in MODELS
-                    if not self._triton.is_model_ready(model.name, client_timeout=READINESS_TIMEOUT_S)
-                ),
+                is_live=self._triton.is_server_live(**asked),
+                not_ready=tuple(model.name for model in MODELS if not self._triton.is_model_ready(model.name, **asked)),
             )
-        except (InferenceServerException, ValueError):  # gRPC's ValueError: another thread closed the client.
+        except InferenceServerException as error:
+            return health_of(error)
+        except ValueError:  # gRPC's: another thread closed the client.
             return Health(is_live=False)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise ClientClosedError(f"this client of {self.url} was closed: make a new one")
-
-
-def _is_one_picture(pictures: object) -> bool:
-    """Whether this is a picture by itself; an array of several, (N, H, W) or (N, H, W, 3), is not."""
-    if isinstance(pictures, np.ndarray):
-        return pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[2] in (1, len(CHANNELS)))
-    return isinstance(pictures, str | os.PathLike)
-
-
-def _status(error: InferenceServerException) -> str:
-    """The name of the gRPC status, `UNAVAILABLE` and the like."""
-    return str(error.status()).rpartition(".")[2]

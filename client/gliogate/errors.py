@@ -4,7 +4,9 @@
     ├── ImageError                   a picture cannot be read, or cannot be a slice
     ├── EmbeddedServerError          the embedded Triton did not start, or died
     ├── ClientClosedError            a client was used after it was closed
+    ├── ForkedClientError            a client was used in a process forked from the one that made it
     └── RequestError                 the server could not be asked, or refused
+        ├── AuthenticationError      the server, or what stands before it, does not let this client in
         ├── InvalidRequestError      the request breaks the wire contract
         ├── DeadlineExceededError    no answer within the time allowed
         ├── ModelNotReadyError       the server is up, a model of gliogate's is not
@@ -30,11 +32,15 @@ class ClientClosedError(GliogateError, RuntimeError):
     """A client was used after it was closed."""
 
 
+class ForkedClientError(GliogateError, RuntimeError):
+    """A client was used in a process forked from the one that made it, where its connection would hang."""
+
+
 class RequestError(GliogateError):
     """The server could not be asked, or refused.
 
     Attributes:
-        url: the server's address, HOST:PORT.
+        url: the server's address, as the client was given it.
         request_id: the id that the server logs for this request; empty where none was sent.
         status: the name of the gRPC status (`UNAVAILABLE`, `INVALID_ARGUMENT`, …).
         may_retry: the same request may succeed later.
@@ -47,6 +53,10 @@ class RequestError(GliogateError):
         self.url = url
         self.request_id = request_id
         self.status = status
+
+
+class AuthenticationError(RequestError):
+    """The server, or what stands before it, does not let this client in: no token, or not one that it knows."""
 
 
 class InvalidRequestError(RequestError):

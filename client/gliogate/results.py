@@ -22,6 +22,28 @@ class BoundingBox(NamedTuple):
     height: int
 
 
+@dataclass(frozen=True)
+class Detection:
+    """What the detector said of one picture.
+
+    Attributes:
+        tumor_probability: the calibrated probability that the slice shows tumor, 0 to 1.
+        tumor: whether the probability reaches the detection threshold.
+        latency_s: seconds from sending the request to its answer.
+        request_id: the id that the server logs for the request.
+    """
+
+    tumor_probability: float
+    tumor: bool
+    latency_s: float
+    request_id: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """The value of `tumor` in words."""
+        return verdict_of(self.tumor)
+
+
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What the server found in one picture; every mask and position is on the picture's own grid.
@@ -50,9 +72,7 @@ class Analysis:
     @property
     def verdict(self) -> Verdict:
         """The value of `tumor` in words."""
-        if self.tumor is None:
-            return "undecided"
-        return "tumor" if self.tumor else "no tumor"
+        return verdict_of(self.tumor)
 
     @property
     def area_px(self) -> int:
@@ -80,3 +100,38 @@ class Analysis:
         """
         shown = self.picture if channel is None else np.repeat(self.picture[..., channel, np.newaxis], 3, axis=2)
         return paint_mask(shown, self.mask, color=color, fill=fill)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model as the server has it.
+
+    Attributes:
+        name: of the model.
+        versions: those that are served; a request gets the highest.
+        max_batch_size: slices that one request may hold.
+        max_queue_size: requests that may wait before others are refused; 0 is any number.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    max_batch_size: int
+    max_queue_size: int
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says of itself.
+
+    Attributes:
+        version: Triton's.
+        models: gliogate's, in the order detector, segmenter, gate.
+    """
+
+    version: str
+    models: tuple[ModelInfo, ...]
+
+
+def verdict_of(tumor: bool | None) -> Verdict:
+    """A decision, or None where there is none, in words."""
+    return "undecided" if tumor is None else "tumor" if tumor else "no tumor"

@@ -1,11 +1,13 @@
 """Requests, responses and errors of the wire, without any I/O: what a client of any kind is made of."""
 
-import json
 import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Generic, TypedDict, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from gliogate.contract import (
@@ -19,8 +21,10 @@ from gliogate.contract import (
     TUMOR_MASK,
     TUMOR_PROBABILITY,
     GateMode,
+    Tensor,
 )
 from gliogate.errors import (
+    AuthenticationError,
     DeadlineExceededError,
     InvalidRequestError,
     ModelNotReadyError,
@@ -28,10 +32,13 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture, SliceGeometry, load_picture
-from gliogate.results import Analysis
+from gliogate.results import Analysis, Detection, ModelInfo, ServerInfo
 
 TIMEOUT_S: Final = 60.0
 """How long an answer may take where the caller says nothing."""
+
+MAX_TIMEOUT_S: Final = 86400.0
+"""A day: how long an answer may be given at most."""
 
 IN_FLIGHT: Final = 16
 """How many requests are on their way at a time where the caller says nothing: a full batch for the server."""
@@ -39,72 +46,110 @@ IN_FLIGHT: Final = 16
 READINESS_TIMEOUT_S: Final = 2.0
 """How long a question about the server's health may take."""
 
-_MIB: Final = 2**20
-_RETRIES: Final = {
-    "methodConfig": [
-        {
-            "name": [{"service": "inference.GRPCInferenceService", "method": "ModelInfer"}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-CHANNEL_OPTIONS: Final = (
-    # A slice is 0.2 MB and its answer 0.3; the rest is room for a server that has more to say.
-    ("grpc.max_send_message_length", 16 * _MIB),
-    ("grpc.max_receive_message_length", 16 * _MIB),
-    # gRPC's own waits are made for data centers: up to 20 s to give up a connection, 120 s before the next try.
-    ("grpc.min_reconnect_backoff_ms", 3000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.service_config", json.dumps(_RETRIES)),
-)
 
-
-def check_address(url: str) -> str:
-    """Returns `url` as it is.
-
-    Raises:
-        ValueError: it is no HOST:PORT.
-    """
-    host, _, port = url.rpartition(":")
-    if not host or "/" in url or not port.isdecimal():
-        raise ValueError(f"{url!r} is no address of a gRPC endpoint: expected HOST:PORT, as in localhost:8001")
-    return url
-
-
-class Options(TypedDict, total=False):
-    """What can be asked of an analysis, by keyword.
+class DetectionOptions(TypedDict, total=False):
+    """What can be asked of a detection, by keyword.
 
     Attributes:
         detection_threshold: the probability, 0 to 1, from which a slice counts as tumor; the server's operating point
             where it is not given.
+        timeout_s: how long the answer may take, counted from sending the request; 60 s where it is not given. It is one
+            deadline for everything, retries included; the server hears of it too, and drops what is past it.
+    """
+
+    detection_threshold: float | None
+    timeout_s: float
+
+
+class Options(DetectionOptions, total=False):
+    """What can be asked of an analysis, by keyword: all of `DetectionOptions`, and more.
+
+    Attributes:
         mask_threshold: the probability, 0 to 1, from which a pixel belongs to the mask; the server's operating point
             where it is not given.
         gate: `auto` (the default) segments what the detector finds, `always` and `never` what they say.
         return_mask_probability: also fetch `Analysis.mask_probability`, 256 KB more for each slice.
-        timeout_s: how long the answer may take, counted from sending the request; 60 s where it is not given. It is one
-            deadline for everything, retries included.
     """
 
-    detection_threshold: float | None
     mask_threshold: float | None
     gate: GateMode
     return_mask_probability: bool
-    timeout_s: float
 
 
-class Request:
-    """One picture on its way to the server.
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Request(ABC, Generic[R_co]):
+    """One picture on its way to the server, and how its answer is read.
 
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
+        ValueError: `timeout_s` is not above 0.
     """
+
+    outputs: tuple[Tensor, ...]
+
+    def __init__(
+        self,
+        picture: Picture,
+        *,
+        detection_threshold: float | None = None,
+        timeout_s: float = TIMEOUT_S,
+        request_id: str | None = None,
+    ) -> None:
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise ValueError(f"timeout_s is {timeout_s}, expected above 0 and at most {MAX_TIMEOUT_S:g}")
+        self.id = request_id or uuid.uuid4().hex
+        self.timeout_s = timeout_s
+        self.picture = load_picture(picture)
+        self.geometry = SliceGeometry(*self.picture.shape[:2])
+        self.parameters: dict[str, str | float] = {}
+        if detection_threshold is not None:
+            self.parameters[DETECTION_THRESHOLD] = float(detection_threshold)
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of tritonclient's `infer` and its kin."""
+        image = InferInput(IMAGE.name, (1, *IMAGE.shape), IMAGE.dtype)
+        image.set_data_from_numpy(self.geometry.to_slice(self.picture)[np.newaxis])
+        return {
+            "model_name": ENSEMBLE.name,
+            "inputs": [image],
+            "outputs": [InferRequestedOutput(output.name) for output in self.outputs],
+            "request_id": self.id,
+            "client_timeout": self.timeout_s,
+            # In microseconds: how long the request may wait for its turn.
+            "timeout": round(1e6 * self.timeout_s),
+            "parameters": self.parameters,
+        }
+
+    def values(self, result: InferResult) -> dict[str, NDArray[Any]]:
+        """The tensors of an answer by name, without the batch dimension."""
+        return {output.name: result.as_numpy(output.name)[0] for output in self.outputs}
+
+    @abstractmethod
+    def read(self, result: InferResult, latency_s: float) -> R_co:
+        """Makes the server's answer a result."""
+
+
+class DetectionRequest(Request[Detection]):
+    """Asks for the detector's word only: without a mask among the outputs, the server never wakes the segmenter."""
+
+    outputs = (TUMOR_PROBABILITY, SEGMENTED)
+
+    def read(self, result: InferResult, latency_s: float) -> Detection:
+        """Makes the server's answer a detection."""
+        values = self.values(result)
+        return Detection(
+            tumor_probability=float(values[TUMOR_PROBABILITY.name][0]),
+            # The gate says here whether it would open.
+            tumor=bool(values[SEGMENTED.name][0]),
+            latency_s=latency_s,
+            request_id=self.id,
+        )
+
+
+class AnalysisRequest(Request[Analysis]):
+    """Asks for the detector's word and, where the gate opens, for a mask."""
 
     def __init__(
         self,
@@ -115,33 +160,17 @@ class Request:
         gate: GateMode = "auto",
         return_mask_probability: bool = False,
         timeout_s: float = TIMEOUT_S,
+        request_id: str | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex
-        self.timeout_s = timeout_s
-        self._picture = load_picture(picture)
-        self._geometry = SliceGeometry(*self._picture.shape[:2])
-        self._detection_threshold = detection_threshold
-        self._gate = gate
-        thresholds = {DETECTION_THRESHOLD: detection_threshold, MASK_THRESHOLD: mask_threshold}
-        self._parameters = {GATE: gate} | {k: float(v) for k, v in thresholds.items() if v is not None}
-        self._outputs = [TUMOR_PROBABILITY, TUMOR_MASK, SEGMENTED] + [MASK_PROBABILITY] * return_mask_probability
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of tritonclient's `infer` and its kin."""
-        image = InferInput(IMAGE.name, (1, *IMAGE.shape), IMAGE.dtype)
-        image.set_data_from_numpy(self._geometry.to_slice(self._picture)[np.newaxis])
-        return {
-            "model_name": ENSEMBLE.name,
-            "inputs": [image],
-            "outputs": [InferRequestedOutput(output.name) for output in self._outputs],
-            "request_id": self.id,
-            "client_timeout": self.timeout_s,
-            "parameters": self._parameters,
-        }
+        super().__init__(picture, detection_threshold=detection_threshold, timeout_s=timeout_s, request_id=request_id)
+        self.outputs = (TUMOR_PROBABILITY, TUMOR_MASK, SEGMENTED) + (MASK_PROBABILITY,) * return_mask_probability
+        self.parameters[GATE] = gate
+        if mask_threshold is not None:
+            self.parameters[MASK_THRESHOLD] = float(mask_threshold)
 
     def read(self, result: InferResult, latency_s: float) -> Analysis:
         """Makes the server's answer an analysis, on the picture's own grid."""
-        values = {output.name: result.as_numpy(output.name)[0] for output in self._outputs}
+        values = self.values(result)
         probability = float(values[TUMOR_PROBABILITY.name][0])
         segmented = bool(values[SEGMENTED.name][0])
         plane = values.get(MASK_PROBABILITY.name)
@@ -149,20 +178,22 @@ class Request:
             tumor_probability=probability,
             tumor=self._judge(probability, segmented=segmented),
             segmented=segmented,
-            mask=self._geometry.mask_to_picture(values[TUMOR_MASK.name]),
-            mask_probability=None if plane is None else self._geometry.to_picture(plane),
-            picture=self._picture,
+            mask=self.geometry.mask_to_picture(values[TUMOR_MASK.name]),
+            mask_probability=None if plane is None else self.geometry.to_picture(plane),
+            picture=self.picture,
             latency_s=latency_s,
             request_id=self.id,
         )
 
     def _judge(self, probability: float, *, segmented: bool) -> bool | None:
-        if self._gate == "auto":  # The server's gate opens exactly where its threshold is reached.
+        if self.parameters[GATE] == "auto":  # The server's gate opens exactly where its threshold is reached.
             return segmented
-        if self._detection_threshold is None:
-            return None
+        threshold = self.parameters.get(DETECTION_THRESHOLD)
         # As FP32, the type that the server compares in.
-        return probability >= float(np.float32(self._detection_threshold))
+        return None if threshold is None else probability >= float(np.float32(threshold))
+
+
+_NOT_LET_IN: Final = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 
 
 @dataclass(frozen=True)
@@ -172,23 +203,32 @@ class Health:
     Attributes:
         is_live: a Triton answered at all.
         not_ready: names of gliogate's models that it cannot serve yet.
+        status: the name of the gRPC status that a server that is not ready has, or gave.
+        details: what gRPC said of it.
     """
 
     is_live: bool
     not_ready: tuple[str, ...] = ()
+    status: str = "UNAVAILABLE"
+    details: str = ""
 
     @property
     def is_ready(self) -> bool:
         """Triton answered, and every model is ready."""
         return self.is_live and not self.not_ready
 
+    @property
+    def is_worth_waiting(self) -> bool:
+        """Whether time may make it ready."""
+        return self.status not in _NOT_LET_IN
 
-FINAL_STATUSES: Final = ("CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT")
+
+FINAL_STATUSES: Final = ("CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", *_NOT_LET_IN)
 """gRPC statuses that say what happened by themselves; behind any other, the server's health tells the cause."""
 
 
 def request_error(
-    status: str, details: str, *, url: str, request: Request | None = None, health: Health | None = None
+    status: str, details: str, *, url: str, request: Request[Any] | None = None, health: Health | None = None
 ) -> RequestError:
     """Makes an error of gliogate's of a failed call.
 
@@ -206,9 +246,12 @@ def request_error(
         allowed = f" within {request.timeout_s:g} s" if request else ""
         message = f"no answer from {url}{allowed}: allow a longer timeout_s, or send fewer requests at a time"
         kind = DeadlineExceededError
+    elif status in _NOT_LET_IN:
+        kind, message = AuthenticationError, f"the server at {url} does not let this client in: {details}"
     elif health and not health.is_live:
         kind = ServerUnavailableError
         message = f"no Triton answers gRPC at {url}: is it running (`gliogate serve`), and is that its gRPC port?"
+        message += f" ({health.details})" if health.details else ""
     elif health and health.not_ready:
         kind = ModelNotReadyError
         message = f"{', '.join(health.not_ready)} not ready at {url}: wait_until_ready(), or see the server's log"
@@ -216,3 +259,19 @@ def request_error(
         kind = ServerUnavailableError
         message = f"the server at {url} is overloaded or just restarted: try again, with fewer requests at a time"
     return kind(message, url=url, request_id=request.id if request else "", status=status)
+
+
+def server_info(server: Any, models: Iterable[Any], configs: Iterable[Any]) -> ServerInfo:
+    """Makes Triton's messages about itself and about gliogate's models one answer."""
+    return ServerInfo(
+        server.version,
+        tuple(
+            ModelInfo(
+                model.name,
+                tuple(sorted(model.versions, key=int)),
+                config.max_batch_size,
+                config.dynamic_batching.default_queue_policy.max_queue_size,
+            )
+            for model, config in zip(models, configs, strict=True)
+        ),
+    )

@@ -1,65 +1,35 @@
-"""What a healthy Triton never does: a server of our own that refuses requests as a Triton in trouble would."""
+"""The client where a server is in trouble, as a healthy Triton never is."""
 
-from concurrent import futures
+import multiprocessing
 
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+import trustme
+from troubled_triton import troubled_triton
 
 from gliogate import (
+    TLS,
+    AuthenticationError,
     Client,
     DeadlineExceededError,
+    ForkedClientError,
     InvalidRequestError,
     ModelNotReadyError,
     RequestError,
+    Retries,
     ServerUnavailableError,
 )
-from gliogate.contract import ENSEMBLE, SEGMENTED, SEGMENTER, TUMOR_MASK, TUMOR_PROBABILITY
+from gliogate.contract import SEGMENTER
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
 
 
-class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Refuses the first `failures` requests with `status`, and answers the others with "no tumor"."""
-
-    def __init__(self) -> None:
-        self.status = grpc.StatusCode.UNAVAILABLE
-        self.failures = 1000
-        self.not_ready: tuple[str, ...] = ()
-        self.requests: list[service_pb2.ModelInferRequest] = []
-
-    def ServerLive(self, request, context):  # noqa: N802, ARG002  as gRPC has it
-        return service_pb2.ServerLiveResponse(live=True)
-
-    def ModelReady(self, request, context):  # noqa: N802, ARG002  as gRPC has it
-        return service_pb2.ModelReadyResponse(ready=request.name not in self.not_ready)
-
-    def ModelInfer(self, request, context):  # noqa: N802  as gRPC has it
-        self.requests.append(request)
-        if len(self.requests) <= self.failures:
-            context.abort(self.status, "in trouble")
-        response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
-        values = {
-            TUMOR_PROBABILITY: np.zeros(1, np.float32),
-            TUMOR_MASK: np.zeros((256, 256), np.uint8),
-            SEGMENTED: np.zeros(1, bool),
-        }
-        for tensor, value in values.items():
-            response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
-            response.raw_output_contents.append(value.tobytes())
-        return response
-
-
 @pytest.fixture
 def triton():
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    servicer = TroubledTriton()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    servicer.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield servicer
-    server.stop(grace=None).wait()
+    with troubled_triton() as triton:
+        triton.failures = 1000
+        yield triton
 
 
 @pytest.fixture
@@ -129,3 +99,163 @@ def test_only_what_is_asked_for_is_sent(client, triton):
     assert request.parameters["detection_threshold"].double_param == 1.0
     assert request.parameters["gate"].string_param == "never"
     assert "mask_threshold" not in request.parameters
+
+
+def test_without_retries_a_request_is_sent_once(triton):
+    with Client(triton.url, retries=Retries(attempts=1)) as client, pytest.raises(ServerUnavailableError):
+        client.analyze(SLICE)
+
+    assert len(triton.requests) == 1
+
+
+def test_a_server_in_trouble_is_not_hit_harder(triton):
+    """Half of the budget is spent on failures, and what is refused from then on is sent once."""
+    with Client(triton.url, retries=Retries(attempts=5, initial_backoff_s=0.001, budget=10)) as client:
+        for _ in range(10):
+            with pytest.raises(ServerUnavailableError):
+                client.analyze(SLICE)
+
+    assert 10 <= len(triton.requests) < 20
+
+
+def test_metadata_goes_along_and_a_request_has_the_id_that_it_was_given(triton):
+    triton.failures = 0
+
+    with Client(triton.url, metadata={"x-site": "ward-3"}, compression="gzip") as client:
+        assert client.analyze(SLICE, request_id="study-7").request_id == "study-7"
+
+    assert triton.requests[0].id == "study-7"
+    assert triton.metadata[0]["x-site"] == "ward-3"
+
+
+def test_the_server_hears_of_the_deadline(client, triton):
+    triton.failures = 0
+
+    client.analyze(SLICE, timeout_s=2)
+
+    assert triton.requests[0].parameters["timeout"].int64_param == 2_000_000
+
+
+def test_options_hold_for_one_call_and_the_client_stays_as_it_is(client, triton):
+    triton.failures = 0
+
+    client.with_options(gate="never", timeout_s=5).analyze(SLICE)
+    client.analyze(SLICE)
+    client.with_options(gate="never").detect(SLICE)
+
+    assert [r.parameters["gate"].string_param for r in triton.requests] == ["never", "auto", ""]
+    assert [r.parameters["timeout"].int64_param for r in triton.requests] == [5_000_000, 60_000_000, 60_000_000]
+
+
+def test_closing_one_closes_those_made_of_it(client):
+    other = client.with_options(timeout_s=5)
+    client.close()
+
+    with pytest.raises(Exception, match="was closed"):
+        other.analyze(SLICE)
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_is_none_is_refused(client, timeout_s):
+    with pytest.raises(ValueError, match="timeout_s is"):
+        client.analyze(SLICE, timeout_s=timeout_s)
+
+
+def test_several_servers_share_the_requests_and_one_that_is_gone_is_passed_by(triton):
+    triton.failures = 0
+    with troubled_triton() as other, Client([triton.url, other.url]) as client:
+        client.wait_until_ready()
+        for _ in range(10):
+            client.analyze(SLICE)
+        assert len(triton.requests) == len(other.requests) == 5
+        other.failures = 1000
+
+        for _ in range(10):
+            client.analyze(SLICE)
+    assert len(triton.requests) == 15
+
+
+def _use(client, answers):
+    try:
+        client.analyze(SLICE)
+    except ForkedClientError as error:
+        answers.put(str(error))
+    client.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_is_told_so_and_does_not_hang(client, triton):
+    triton.failures = 0
+    client.analyze(SLICE)
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_use, args=(client, answers))
+    child.start()
+    child.join(20)
+
+    assert child.exitcode == 0
+    assert "make one after the fork" in answers.get()
+    assert client.analyze(SLICE).verdict == "no tumor"
+
+
+class Certificates:
+    """One authority, a server's certificate and a client's, in files."""
+
+    def __init__(self, folder) -> None:
+        authority = trustme.CA()
+        self.server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("ward-3")
+        self.root, self.certificate, self.key, self.other_root = (
+            folder / name for name in ("root.pem", "client.pem", "key.pem", "other.pem")
+        )
+        authority.cert_pem.write_to_path(self.root)
+        client.cert_chain_pems[0].write_to_path(self.certificate)
+        client.private_key_pem.write_to_path(self.key)
+        trustme.CA().cert_pem.write_to_path(self.other_root)
+
+    def credentials(self, *, mutual: bool) -> grpc.ServerCredentials:
+        pair = (self.server.private_key_pem.bytes(), self.server.cert_chain_pems[0].bytes())
+        root = self.root.read_bytes() if mutual else None
+        return grpc.ssl_server_credentials([pair], root, require_client_auth=mutual)
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    return Certificates(tmp_path)
+
+
+def test_tls_reaches_a_server_of_the_named_authority_and_no_other(certificates):
+    with troubled_triton(certificates.credentials(mutual=False)) as triton:
+        with Client(triton.url, tls=TLS(root_certificates=certificates.root)) as client:
+            assert client.analyze(SLICE).verdict == "no tumor"
+        with Client(triton.url, tls=TLS(root_certificates=certificates.other_root)) as client:
+            assert not client.is_ready()
+            with pytest.raises(ServerUnavailableError, match=f"no Triton answers gRPC at {triton.url}"):
+                client.analyze(SLICE, timeout_s=5)
+        with Client(triton.url) as client, pytest.raises(ServerUnavailableError):
+            client.analyze(SLICE, timeout_s=5)
+
+
+def test_mutual_tls_lets_in_who_has_a_certificate(certificates):
+    with troubled_triton(certificates.credentials(mutual=True)) as triton:
+        mine = TLS(
+            root_certificates=certificates.root, certificate=certificates.certificate, private_key=certificates.key
+        )
+        with Client(triton.url, tls=mine) as client:
+            assert client.is_ready()
+        with Client(triton.url, tls=TLS(root_certificates=certificates.root)) as client:
+            assert not client.is_ready()
+
+
+def test_a_token_lets_in_and_without_one_the_error_says_so_at_once(certificates):
+    with troubled_triton(certificates.credentials(mutual=False)) as triton:
+        triton.token = "open sesame"  # noqa: S105
+        tls = TLS(root_certificates=certificates.root)
+        with Client(triton.url, tls=tls, token=lambda: "open sesame") as client:
+            client.wait_until_ready()
+            assert client.analyze(SLICE).verdict == "no tumor"
+        with Client(triton.url, tls=tls, token="expired") as client:  # noqa: S106
+            with pytest.raises(AuthenticationError, match="does not let this client in: no token") as caught:
+                client.analyze(SLICE)
+            assert caught.value.status == "UNAUTHENTICATED"
+            with pytest.raises(AuthenticationError):
+                client.wait_until_ready(timeout_s=60)

@@ -5,7 +5,7 @@ import gliogate
 
 
 def test_all_is_sorted_and_true():
-    assert gliogate.__all__ == sorted(gliogate.__all__)
+    assert gliogate.__all__ == sorted(gliogate.__all__, key=lambda name: (not name.isupper(), name))
     public = {name for name, value in vars(gliogate).items() if not name.startswith("_") and hasattr(value, "__name__")}
     modules = {name for name, value in vars(gliogate).items() if type(value).__name__ == "module"}
     assert public - modules == set(gliogate.__all__) - {"Picture"}

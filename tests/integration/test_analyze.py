@@ -1,5 +1,6 @@
 """The client against a real Triton. The tiny networks answer with the share of the slice that is white in FLAIR."""
 
+import asyncio
 import itertools
 import os
 import signal
@@ -13,9 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from tiny_networks import FLAIR, slices
+from tritonclient.grpc import InferenceServerClient
 
 from gliogate import (
     Analysis,
+    AsyncClient,
     BoundingBox,
     Client,
     ClientClosedError,
@@ -24,6 +27,7 @@ from gliogate import (
     InvalidRequestError,
     ServerUnavailableError,
 )
+from gliogate.contract import MODELS, SEGMENTER
 from gliogate.embedded import EmbeddedServer
 from gliogate.runs import analyze_scans
 from gliogate.scans import Scan
@@ -159,6 +163,69 @@ def test_many_are_taken_one_by_one_from_an_endless_source(client):
 
     assert len(first) == 10
     assert next(taken) <= 10 + 4
+
+
+def test_many_come_as_they_are_done_with_their_places(client):
+    shares = [0.1, 0.9, 0.3, 0.8] * 4
+
+    pairs = list(client.analyze_many((slices(share)[0] for share in shares), ordered=False))
+
+    assert sorted(index for index, _ in pairs) == list(range(16))
+    for index, analysis in pairs:
+        assert analysis.tumor_probability == pytest.approx(shares[index], abs=0.01)
+
+
+def test_a_detection_never_wakes_the_segmenter(client, tiny_server):
+    with InferenceServerClient(tiny_server.url) as triton:
+
+        def segmented() -> int:
+            return triton.get_inference_statistics(SEGMENTER.name).model_stats[0].inference_count
+
+        before = segmented()
+        found, clear = client.detect(slices(TUMOR)[0]), client.detect(slices(CLEAR)[0])
+        moved = client.detect(slices(CLEAR)[0], detection_threshold=CLEAR)
+
+        assert segmented() == before
+    assert (found.tumor_probability, found.verdict) == (TUMOR, "tumor")
+    assert (clear.tumor_probability, clear.verdict) == (CLEAR, "no tumor")
+    assert moved.tumor
+
+
+def test_the_server_says_what_it_serves(client):
+    info = client.server_info()
+
+    assert info.version.count(".") == 2
+    assert [model.name for model in info.models] == [model.name for model in MODELS]
+    assert {model.versions for model in info.models} == {("1",)}
+    assert {model.max_batch_size for model in info.models} == {32}
+    assert info.models[-1].max_queue_size == 128
+
+
+def test_the_asynchronous_client_answers_as_the_other_does(client, tiny_server):
+    pictures = [slices(share)[0] for share in (0.1, 0.9, 0.3, 0.8)]
+
+    async def ask():
+        async with AsyncClient(tiny_server.url) as other:
+            await other.wait_until_ready()
+            return (
+                await other.analyze(pictures[1], return_mask_probability=True),
+                await other.detect(pictures[1]),
+                await other.server_info(),
+                [analysis async for analysis in other.analyze_many(pictures)],
+                [pair async for pair in other.analyze_many(pictures, ordered=False, on_error="return")],
+            )
+
+    analysis, detection, info, many, pairs = asyncio.run(ask())
+
+    expected = client.analyze(pictures[1], return_mask_probability=True)
+    assert analysis.tumor_probability == detection.tumor_probability == expected.tumor_probability
+    np.testing.assert_array_equal(analysis.mask, expected.mask)
+    np.testing.assert_array_equal(analysis.mask_probability, expected.mask_probability)
+    assert info == client.server_info()
+    assert [a.tumor_probability for a in many] == [a.tumor_probability for a in client.analyze_many(pictures)]
+    assert {index: found.tumor_probability for index, found in pairs} == dict(
+        enumerate(a.tumor_probability for a in many)
+    )
 
 
 def test_a_bad_picture_among_many_ends_them_unless_told_otherwise(client):

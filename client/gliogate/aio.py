@@ -1,0 +1,261 @@
+"""The client for asyncio: the same names as `Client`, to be awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
+
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
+from gliogate.connection import ConnectionOptions
+from gliogate.contract import MODELS
+from gliogate.errors import ClientClosedError, GliogateError
+from gliogate.images import Picture
+from gliogate.results import Analysis, Detection, ServerInfo
+from gliogate.wire import (
+    IN_FLIGHT,
+    READINESS_TIMEOUT_S,
+    TIMEOUT_S,
+    DetectionOptions,
+    Health,
+    Options,
+    Request,
+    request_error,
+    server_info,
+)
+
+R = TypeVar("R")
+Pictures = Iterable[Picture] | AsyncIterable[Picture]
+
+
+class AsyncClient(BaseClient):
+    """A connection to a Triton that serves gliogate's models, for one event loop.
+
+        async with AsyncClient("localhost:8001") as client:
+            analysis = await client.analyze("slice.tif")
+
+    Every method does what `Client`'s does. Cancelling a task cancels its request on the server. Pictures are read in
+    threads, so the loop goes on meanwhile.
+
+    Args:
+        url: see `Client`.
+        **options: see `ConnectionOptions`.
+
+    Raises:
+        ValueError: an address or an option makes no sense.
+    """
+
+    def __init__(self, url: str | Sequence[str] | None = None, **options: Unpack[ConnectionOptions]) -> None:
+        super().__init__(url, **options)
+        tls = self._connection.tls
+        self._triton = InferenceServerClient(
+            self._connection.target,
+            creds=tls.credentials() if tls else None,
+            channel_args=self._connection.channel_options(),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Opens nothing that is not open: the client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the client."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
+        if self._life.end():
+            await self._triton.close()
+
+    async def is_ready(self) -> bool:
+        """See `Client.is_ready`."""
+        self._check_usable()
+        return (await self._health()).is_ready
+
+    async def wait_until_ready(self, timeout_s: float = TIMEOUT_S) -> None:
+        """See `Client.wait_until_ready`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._check_usable()
+            health = await self._health()
+            if health.is_ready:
+                return
+            if not health.is_worth_waiting or time.monotonic() >= deadline:
+                raise request_error(health.status, health.details, url=self.url, health=health)
+            await asyncio.sleep(WAIT_BETWEEN_QUESTIONS_S)
+
+    async def server_info(self) -> ServerInfo:
+        """See `Client.server_info`."""
+        self._check_usable()
+        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        try:
+            return server_info(
+                await self._triton.get_server_metadata(**asked),
+                [await self._triton.get_model_metadata(model.name, **asked) for model in MODELS],
+                [(await self._triton.get_model_config(model.name, **asked)).config for model in MODELS],
+            )
+        except InferenceServerException as error:
+            raise await self._explained(error, None) from error
+
+    async def detect(
+        self, picture: Picture, *, request_id: str | None = None, **options: Unpack[DetectionOptions]
+    ) -> Detection:
+        """See `Client.detect`."""
+        self._check_usable()
+        return await self._ask(await asyncio.to_thread(self._detection, picture, options, request_id))
+
+    async def analyze(self, picture: Picture, *, request_id: str | None = None, **options: Unpack[Options]) -> Analysis:
+        """See `Client.analyze`."""
+        self._check_usable()
+        return await self._ask(await asyncio.to_thread(self._analysis, picture, options, request_id))
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Pictures,
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["raise"] = "raise",
+        ordered: Literal[True] = True,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Analysis]: ...
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Pictures,
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["return"],
+        ordered: Literal[True] = True,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Analysis | GliogateError]: ...
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Pictures,
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["raise"] = "raise",
+        ordered: Literal[False],
+        **options: Unpack[Options],
+    ) -> AsyncIterator[tuple[int, Analysis]]: ...
+
+    @overload
+    def analyze_many(
+        self,
+        pictures: Pictures,
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["return"],
+        ordered: Literal[False],
+        **options: Unpack[Options],
+    ) -> AsyncIterator[tuple[int, Analysis | GliogateError]]: ...
+
+    def analyze_many(
+        self,
+        pictures: Pictures,
+        *,
+        in_flight: int = IN_FLIGHT,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Analysis | GliogateError] | AsyncIterator[tuple[int, Analysis | GliogateError]]:
+        """See `Client.analyze_many`; the pictures may come from an asynchronous iterable too.
+
+        A loop that is left early leaves requests under way until the iterator is closed: put it into
+        `contextlib.aclosing`.
+        """
+        self._check_usable()
+        check_many(pictures, in_flight=in_flight, on_error=on_error)
+        numbered = self._analyze_many(
+            pictures, in_flight, keep_errors=on_error == "return", ordered=ordered, options=options
+        )
+        return _without_numbers(numbered) if ordered else numbered
+
+    async def _analyze_many(
+        self, pictures: Pictures, in_flight: int, *, keep_errors: bool, ordered: bool, options: Options
+    ) -> AsyncIterator[tuple[int, Analysis | GliogateError]]:
+        window: dict[asyncio.Task[Analysis], int] = {}
+
+        async def take() -> tuple[int, Analysis | GliogateError]:
+            if ordered:
+                task = next(iter(window))
+                await asyncio.wait((task,))
+            else:
+                done, _ = await asyncio.wait(window, return_when=asyncio.FIRST_COMPLETED)
+                task = done.pop()
+            index = window.pop(task)
+            try:
+                return index, task.result()
+            except ClientClosedError:
+                raise
+            except GliogateError as error:
+                if not keep_errors:
+                    raise
+                return index, error
+
+        try:
+            index = 0
+            async for picture in _each(pictures):
+                window[asyncio.create_task(self.analyze(picture, **options))] = index
+                index += 1
+                if len(window) == in_flight:
+                    yield await take()
+            while window:
+                yield await take()
+        finally:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+
+    async def _ask(self, request: Request[R]) -> R:
+        self._check_usable()
+        sent = time.perf_counter()
+        try:
+            result = await self._triton.infer(**self._arguments(request))
+        except InferenceServerException as error:
+            raise await self._explained(error, request) from error
+        except asyncio.CancelledError:
+            # The channel was closed, or this task is to end: only then is it asyncio's word.
+            if self._life.is_closed:
+                raise ClientClosedError("the client was closed while this request was under way") from None
+            raise
+        return request.read(result, time.perf_counter() - sent)
+
+    async def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
+        return self._error(error, request, None if tells_all(error) else await self._health())
+
+    async def _health(self) -> Health:
+        """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
+        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        try:
+            is_live = await self._triton.is_server_live(**asked)
+            ready = [await self._triton.is_model_ready(model.name, **asked) for model in MODELS]
+        except InferenceServerException as error:
+            return health_of(error)
+        return Health(is_live, tuple(model.name for model, is_ready in zip(MODELS, ready, strict=True) if not is_ready))
+
+
+async def _each(pictures: Pictures) -> AsyncIterator[Picture]:
+    if isinstance(pictures, AsyncIterable):
+        async for picture in pictures:
+            yield picture
+    else:
+        for picture in pictures:
+            yield picture
+
+
+async def _without_numbers(
+    numbered: AsyncIterator[tuple[int, Analysis | GliogateError]],
+) -> AsyncIterator[Analysis | GliogateError]:
+    async with aclosing(numbered) as results:  # type: ignore[type-var]
+        async for _, result in results:
+            yield result

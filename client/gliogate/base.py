@@ -1,0 +1,136 @@
+"""What both clients share. Nothing here opens a connection or waits."""
+
+import copy
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, Unpack
+
+import numpy as np
+from tritonclient.utils import InferenceServerException
+
+from gliogate.connection import Connection, ConnectionOptions
+from gliogate.contract import CHANNELS
+from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
+from gliogate.images import Picture
+from gliogate.wire import (
+    FINAL_STATUSES,
+    AnalysisRequest,
+    DetectionOptions,
+    DetectionRequest,
+    Health,
+    Options,
+    Request,
+    request_error,
+)
+
+OnError = Literal["raise", "return"]
+
+WAIT_BETWEEN_QUESTIONS_S = 0.1
+"""How long to wait for a server that is not ready before it is asked again."""
+
+
+@dataclass
+class _Life:
+    """Whether a client can still be used; shared with those made of it by `with_options`."""
+
+    process: int = field(default_factory=os.getpid)
+    is_closed: bool = False
+
+    def end(self) -> bool:
+        """Ends it; whether this process is the one to close what is open."""
+        self.is_closed = True
+        return self.process == os.getpid()
+
+
+class BaseClient:
+    """Where the server is, what is asked for unless a call says otherwise, and how errors are told."""
+
+    def __init__(self, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> None:
+        self._connection = Connection.to(url, **options)
+        self._options: Options = {}
+        self._life = _Life()
+
+    @property
+    def url(self) -> str:
+        """The server's address as it was given; several have commas between them."""
+        return self._connection.url
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """The same client with other defaults: `client.with_options(timeout_s=2).analyze(…)`.
+
+        Both share one connection; closing either closes both.
+
+        Args:
+            **options: see `Options`; what is not given stays as it is.
+        """
+        other = copy.copy(self)
+        other._options = self._options | options
+        return other
+
+    def _analysis(self, picture: Picture, options: Options, request_id: str | None = None) -> AnalysisRequest:
+        return AnalysisRequest(picture, request_id=request_id, **(self._options | options))
+
+    def _detection(
+        self, picture: Picture, options: DetectionOptions, request_id: str | None = None
+    ) -> DetectionRequest:
+        known = {name: value for name, value in self._options.items() if name in DetectionOptions.__annotations__}
+        return DetectionRequest(picture, request_id=request_id, **(known | options))  # type: ignore[arg-type]
+
+    def _arguments(self, request: Request[Any]) -> dict[str, Any]:
+        """The keyword arguments of tritonclient's `infer` and its kin."""
+        about_call = {"headers": self._connection.headers(), "compression_algorithm": self._connection.compression}
+        return request.arguments() | about_call
+
+    def _check_usable(self) -> None:
+        if self._life.process != os.getpid():
+            raise ForkedClientError(f"this client of {self.url} is another process's: make one after the fork")
+        if self._life.is_closed:
+            raise ClientClosedError(f"this client of {self.url} was closed: make a new one")
+
+    def _error(
+        self, error: InferenceServerException, request: Request[Any] | None, health: Health | None
+    ) -> RequestError | ClientClosedError:
+        """What is raised where tritonclient raised `error`; `health` is None where it `tells_all`."""
+        if self._life.is_closed:
+            return ClientClosedError("the client was closed while this request was under way")
+        return request_error(status_of(error), error.message(), url=self.url, request=request, health=health)
+
+
+def health_of(error: InferenceServerException) -> Health:
+    """The health of a server that answers a question about it with an error."""
+    return Health(is_live=False, status=status_of(error), details=error.message())
+
+
+def tells_all(error: InferenceServerException) -> bool:
+    """Whether the status says what happened by itself; behind any other, the server's health tells the cause."""
+    return status_of(error) in FINAL_STATUSES
+
+
+def status_of(error: InferenceServerException) -> str:
+    """The name of the gRPC status, `UNAVAILABLE` and the like."""
+    return str(error.status()).rpartition(".")[2]
+
+
+def check_many(pictures: object, *, in_flight: int, on_error: str) -> None:
+    """Refuses what `analyze_many` cannot do, before anything is sent.
+
+    Raises:
+        ValueError: `in_flight` is below 1, or `on_error` neither `raise` nor `return`.
+        TypeError: `pictures` is a single one, or none at all.
+    """
+    if in_flight < 1:
+        raise ValueError(f"in_flight is {in_flight}, expected 1 or more")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'return'")
+    if _is_one_picture(pictures):
+        raise TypeError("analyze_many takes several pictures, this is one: use analyze")
+    if not isinstance(pictures, Iterable) and not hasattr(pictures, "__aiter__"):
+        raise TypeError(f"analyze_many takes an iterable of pictures, not a {type(pictures).__name__}")
+
+
+def _is_one_picture(pictures: object) -> bool:
+    """Whether this is a picture by itself; an array of several, (N, H, W) or (N, H, W, 3), is not."""
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[2] in (1, len(CHANNELS)))
+    return isinstance(pictures, str | os.PathLike)
