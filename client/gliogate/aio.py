@@ -16,6 +16,7 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
+from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
     READINESS_TIMEOUT_S,
@@ -218,17 +219,21 @@ class AsyncClient(BaseClient):
 
     async def _ask(self, request: Request[R]) -> R:
         self._check_usable()
+        record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
         try:
-            result = await self._triton.infer(**self._arguments(request))
-        except InferenceServerException as error:
-            raise await self._explained(error, request) from error
-        except asyncio.CancelledError:
-            # The channel was closed, or this task is to end: only then is it asyncio's word.
-            if self._life.is_closed:
+            result = await self._triton.infer(**self._arguments(request, record))
+        except BaseException as error:
+            record.failed(error)
+            if isinstance(error, InferenceServerException):
+                raise await self._explained(error, request) from error
+            # So asyncio says it both where this task is to end and where the channel was closed.
+            if isinstance(error, asyncio.CancelledError) and self._life.is_closed:
                 raise ClientClosedError("the client was closed while this request was under way") from None
             raise
-        return request.read(result, time.perf_counter() - sent)
+        latency_s = time.perf_counter() - sent
+        record.answered(latency_s)
+        return request.read(result, latency_s)
 
     async def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
         return self._error(error, request, None if tells_all(error) else await self._health())

@@ -13,6 +13,7 @@ from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import CHANNELS
 from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
 from gliogate.images import Picture
+from gliogate.telemetry import CallRecord, status_of
 from gliogate.wire import (
     FINAL_STATUSES,
     AnalysisRequest,
@@ -77,10 +78,12 @@ class BaseClient:
         known = {name: value for name, value in self._options.items() if name in DetectionOptions.__annotations__}
         return DetectionRequest(picture, request_id=request_id, **(known | options))  # type: ignore[arg-type]
 
-    def _arguments(self, request: Request[Any]) -> dict[str, Any]:
+    def _arguments(self, request: Request[Any], record: CallRecord) -> dict[str, Any]:
         """The keyword arguments of tritonclient's `infer` and its kin."""
-        about_call = {"headers": self._connection.headers(), "compression_algorithm": self._connection.compression}
-        return request.arguments() | about_call
+        return request.arguments() | {
+            "headers": self._connection.headers() | record.headers(),
+            "compression_algorithm": self._connection.compression,
+        }
 
     def _check_usable(self) -> None:
         if self._life.process != os.getpid():
@@ -105,11 +108,6 @@ def health_of(error: InferenceServerException) -> Health:
 def tells_all(error: InferenceServerException) -> bool:
     """Whether the status says what happened by itself; behind any other, the server's health tells the cause."""
     return status_of(error) in FINAL_STATUSES
-
-
-def status_of(error: InferenceServerException) -> str:
-    """The name of the gRPC status, `UNAVAILABLE` and the like."""
-    return str(error.status()).rpartition(".")[2]
 
 
 def check_many(pictures: object, *, in_flight: int, on_error: str) -> None:

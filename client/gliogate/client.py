@@ -17,6 +17,7 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
+from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
     READINESS_TIMEOUT_S,
@@ -315,20 +316,24 @@ class Client(BaseClient):
     def _send(self, request: Request[R]) -> _Call[R]:
         self._check_usable()
         answer: Future[tuple[InferResult, float]] = Future()
-        arguments = self._arguments(request)
+        record = CallRecord(request.id, self.url)
+        arguments = self._arguments(request, record)
         sent = time.perf_counter()
 
-        def answered(result: InferResult | None, error: InferenceServerException | None) -> None:
+        def answered(result: InferResult | None, error: BaseException | None) -> None:
             if error is None:
-                answer.set_result((result, time.perf_counter() - sent))
+                latency_s = time.perf_counter() - sent
+                record.answered(latency_s)
+                answer.set_result((result, latency_s))
             else:
+                record.failed(error)
                 answer.set_exception(error)
 
         def start() -> "CallContext":
             try:
                 return self._triton.async_infer(callback=answered, **arguments)
             except BaseException as error:
-                answer.set_exception(error)
+                answered(None, error)
                 raise
 
         try:

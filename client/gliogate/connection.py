@@ -94,7 +94,8 @@ class Retries:
 
     def __post_init__(self) -> None:
         _check("attempts", self.attempts, 1, 5)
-        _check("initial_backoff_s", self.initial_backoff_s, 0.001, 3600)
+        # Below this, gRPC 1.85 was seen to forget calls: they ended with their deadline.
+        _check("initial_backoff_s", self.initial_backoff_s, 0.01, 3600)
         _check("max_backoff_s", self.max_backoff_s, self.initial_backoff_s, 3600)
         _check("multiplier", self.multiplier, 1, 1000)
         _check("budget", self.budget, 1, 1000)

@@ -110,7 +110,7 @@ def test_without_retries_a_request_is_sent_once(triton):
 
 def test_a_server_in_trouble_is_not_hit_harder(triton):
     """Half of the budget is spent on failures, and what is refused from then on is sent once."""
-    with Client(triton.url, retries=Retries(attempts=5, initial_backoff_s=0.001, budget=10)) as client:
+    with Client(triton.url, retries=Retries(attempts=5, initial_backoff_s=0.01, budget=10)) as client:
         for _ in range(10):
             with pytest.raises(ServerUnavailableError):
                 client.analyze(SLICE)
