@@ -1,0 +1,150 @@
+"""Clients that need no server, for the tests of your own code: same names, same signatures, phantoms inside.
+
+    from gliogate.testing import FakeClient
+
+    def test_my_report():
+        with FakeClient(failures=[None, ServerUnavailableError("gone", url="fake:8001")]) as client:
+            assert my_report(client, ["a.png", "b.png"]).failed == 1
+
+Pictures are read, options checked and masks brought onto the picture's own grid as with a server. What is found in a
+picture is another's: the known mask of a synthetic scan, drawn by the picture's content, so that the same picture
+always gets the same answer.
+"""
+
+import time
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+from tritonclient.grpc import InferResult, service_pb2
+
+from gliogate.aio import AsyncClient
+from gliogate.client import Client, _Call
+from gliogate.contract import (
+    DETECTION_THRESHOLD,
+    ENSEMBLE,
+    GATE,
+    MASK_PROBABILITY,
+    MASK_THRESHOLD,
+    MODELS,
+    SEGMENTED,
+    TUMOR_MASK,
+    TUMOR_PROBABILITY,
+)
+from gliogate.phantom import make_phantoms
+from gliogate.results import ModelInfo, ServerInfo
+from gliogate.wire import Health, Request
+
+R = TypeVar("R")
+
+PHANTOMS = 16
+"""How many synthetic scans the answers are drawn from."""
+
+SURE, SURELY_NOT = 0.97, 0.03
+"""Probabilities of tumor where there is some, and where there is none."""
+
+SERVER = ServerInfo("0.0.0", tuple(ModelInfo(model.name, ("1",), 32, 128) for model in MODELS))
+"""What the fake server says of itself."""
+
+
+class _FakeServer:
+    """Answers requests as the gate would that knows every tumor."""
+
+    def __init__(self, *, prevalence: float, seed: int, failures: Iterable[Exception | None]) -> None:
+        self._phantoms = list(make_phantoms(PHANTOMS, prevalence=prevalence, seed=seed))
+        self._failures = iter(failures)
+
+    def answer(self, request: Request[Any]) -> InferResult:
+        if failure := next(self._failures, None):
+            raise failure
+        content = request.geometry.to_slice(request.picture).tobytes()
+        phantom = self._phantoms[zlib.crc32(content) % PHANTOMS]
+        probability = SURE if phantom.tumor else SURELY_NOT
+        asked = {DETECTION_THRESHOLD: 0.5, MASK_THRESHOLD: 0.5, GATE: "auto"} | request.parameters
+        opened = {"always": True, "never": False}.get(
+            str(asked[GATE]), probability >= float(asked[DETECTION_THRESHOLD])
+        )
+        inside = np.where(phantom.mask, SURE, SURELY_NOT).astype(np.float32) * opened
+        values = {
+            TUMOR_PROBABILITY: np.array([probability], np.float32),
+            TUMOR_MASK: (opened & (inside >= float(asked.get(MASK_THRESHOLD, 0.5)))).astype(np.uint8),
+            MASK_PROBABILITY: inside,
+            SEGMENTED: np.array([opened]),
+        }
+        response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
+        for tensor in request.outputs:
+            response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
+            response.raw_output_contents.append(values[tensor].tobytes())
+        return InferResult(response)
+
+
+class FakeClient(Client):
+    """A `Client` whose server is inside.
+
+    Args:
+        url: what errors and `url` say; nothing is connected to.
+        prevalence: share of the pictures, 0 to 1, in which tumor is found.
+        seed: of the synthetic scans.
+        failures: what each request ends with, in the order of the requests: an error that is raised, or None for an
+            answer. Answers, once there are no more.
+    """
+
+    def __init__(
+        self,
+        url: str = "fake:8001",
+        *,
+        prevalence: float = 0.35,
+        seed: int = 0,
+        failures: Iterable[Exception | None] = (),
+    ) -> None:
+        super().__init__(url)
+        self._server = _FakeServer(prevalence=prevalence, seed=seed, failures=failures)
+
+    def server_info(self) -> ServerInfo:
+        """What a server could say of itself."""
+        self._check_usable()
+        return SERVER
+
+    def _send(self, request: Request[R]) -> _Call[R]:
+        self._check_usable()
+        call: _Call[R] = _Call(request, Future(), Future())
+        sent = time.perf_counter()
+        try:
+            call.answer.set_result((self._server.answer(request), time.perf_counter() - sent))
+        except Exception as failure:
+            call.started.set_exception(failure)
+            call.answer.set_exception(failure)
+        return call
+
+    def _health(self) -> Health:
+        return Health(is_live=True)
+
+
+class FakeAsyncClient(AsyncClient):
+    """An `AsyncClient` whose server is inside; see `FakeClient`."""
+
+    def __init__(
+        self,
+        url: str = "fake:8001",
+        *,
+        prevalence: float = 0.35,
+        seed: int = 0,
+        failures: Iterable[Exception | None] = (),
+    ) -> None:
+        super().__init__(url)
+        self._server = _FakeServer(prevalence=prevalence, seed=seed, failures=failures)
+
+    async def server_info(self) -> ServerInfo:
+        """What a server could say of itself."""
+        self._check_usable()
+        return SERVER
+
+    async def _ask(self, request: Request[R]) -> R:
+        self._check_usable()
+        sent = time.perf_counter()
+        return request.read(self._server.answer(request), time.perf_counter() - sent)
+
+    async def _health(self) -> Health:
+        return Health(is_live=True)

@@ -1,0 +1,70 @@
+"""The clients for users' own tests behave as the real ones, down to their signatures."""
+
+import asyncio
+from inspect import signature
+
+import numpy as np
+import pytest
+
+from gliogate import AsyncClient, Client, ClientClosedError, ImageError, ServerUnavailableError
+from gliogate.phantom import make_phantoms
+from gliogate.testing import FakeAsyncClient, FakeClient
+
+PICTURES = [phantom.image for phantom in make_phantoms(12, seed=5)]
+GONE = ServerUnavailableError("gone", url="fake:8001", status="UNAVAILABLE")
+
+
+@pytest.mark.parametrize(("fake", "real"), [(FakeClient, Client), (FakeAsyncClient, AsyncClient)])
+def test_they_are_clients_with_the_same_signatures(fake, real):
+    assert issubclass(fake, real)
+    for name in vars(real):
+        if not name.startswith("_") and callable(getattr(real, name)):
+            assert signature(getattr(fake, name)) == signature(getattr(real, name))
+
+
+def test_some_pictures_show_tumor_and_the_same_one_always_the_same():
+    with FakeClient() as client:
+        assert client.is_ready()
+        first = list(client.analyze_many(PICTURES))
+        again = list(client.analyze_many(PICTURES))
+
+    assert {analysis.verdict for analysis in first} == {"tumor", "no tumor"}
+    for one, other in zip(first, again, strict=True):
+        assert one.segmented == one.mask.any()
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_options_mean_what_they_do_on_a_server():
+    with FakeClient(prevalence=0) as client:
+        clear = client.analyze(PICTURES[0], gate="always", return_mask_probability=True)
+        assert (clear.verdict, clear.segmented, clear.area_px) == ("undecided", True, 0)
+        assert client.detect(PICTURES[0], detection_threshold=0).tumor
+        assert client.analyze(PICTURES[0], gate="always", mask_threshold=0).area_px == 256 * 256
+    with FakeClient(prevalence=1) as client:
+        assert client.analyze(PICTURES[0], gate="never").area_px == 0
+        assert client.analyze(np.zeros((512, 300), np.uint8)).mask.shape == (512, 300)
+        with pytest.raises(ImageError, match=r"absent\.png"):
+            client.analyze("absent.png")
+
+
+def test_failures_come_where_they_were_asked_for():
+    with FakeClient(failures=[None, GONE]) as client:
+        results = list(client.analyze_many(PICTURES[:3], on_error="return"))
+        assert results[1] is GONE
+        assert client.analyze(PICTURES[1]).picture is not None
+        client.close()
+        with pytest.raises(ClientClosedError):
+            client.analyze(PICTURES[0])
+
+
+def test_the_asynchronous_one_answers_the_same():
+    async def ask() -> list[object]:
+        async with FakeAsyncClient(failures=[GONE]) as client:
+            await client.wait_until_ready()
+            with pytest.raises(ServerUnavailableError):
+                await client.detect(PICTURES[0])
+            return [analysis.tumor_probability async for analysis in client.analyze_many(PICTURES)]
+
+    with FakeClient() as client:
+        expected = [analysis.tumor_probability for analysis in client.analyze_many(PICTURES)]
+    assert asyncio.run(ask()) == expected
