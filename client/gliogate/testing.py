@@ -69,7 +69,7 @@ class _FakeServer:
         inside = np.where(phantom.mask, SURE, SURELY_NOT).astype(np.float32) * opened
         values = {
             TUMOR_PROBABILITY: np.array([probability], np.float32),
-            TUMOR_MASK: (opened & (inside >= float(asked.get(MASK_THRESHOLD, 0.5)))).astype(np.uint8),
+            TUMOR_MASK: (opened & (inside >= _threshold(request, MASK_THRESHOLD))).astype(np.uint8),
             MASK_PROBABILITY: inside,
             SEGMENTED: np.array([opened]),
         }
@@ -78,6 +78,11 @@ class _FakeServer:
             response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
             response.raw_output_contents.append(values[tensor].tobytes())
         return InferResult(response)
+
+
+def _threshold(request: Request[Any], name: str) -> float:
+    value = request.parameters.get(name)
+    return 0.5 if value is None else float(value)
 
 
 class FakeClient(Client):
