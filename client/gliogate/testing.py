@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tritonclient.grpc import InferResult, service_pb2
@@ -32,10 +32,14 @@ from gliogate.contract import (
     SEGMENTED,
     TUMOR_MASK,
     TUMOR_PROBABILITY,
+    Tensor,
 )
 from gliogate.phantom import make_phantoms
 from gliogate.results import ModelInfo, ServerInfo
 from gliogate.wire import Health, Request
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 R = TypeVar("R")
 
@@ -62,12 +66,10 @@ class _FakeServer:
         content = request.geometry.to_slice(request.picture).tobytes()
         phantom = self._phantoms[zlib.crc32(content) % PHANTOMS]
         probability = SURE if phantom.tumor else SURELY_NOT
-        asked = {DETECTION_THRESHOLD: 0.5, MASK_THRESHOLD: 0.5, GATE: "auto"} | request.parameters
-        opened = {"always": True, "never": False}.get(
-            str(asked[GATE]), probability >= float(asked[DETECTION_THRESHOLD])
-        )
+        is_over = probability >= _threshold(request, DETECTION_THRESHOLD)
+        opened = {"always": True, "never": False}.get(str(request.parameters.get(GATE)), is_over)
         inside = np.where(phantom.mask, SURE, SURELY_NOT).astype(np.float32) * opened
-        values = {
+        values: dict[Tensor, NDArray[Any]] = {
             TUMOR_PROBABILITY: np.array([probability], np.float32),
             TUMOR_MASK: (opened & (inside >= _threshold(request, MASK_THRESHOLD))).astype(np.uint8),
             MASK_PROBABILITY: inside,
