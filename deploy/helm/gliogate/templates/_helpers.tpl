@@ -1,0 +1,227 @@
+{{- define "gliogate.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* 53 characters leave room for suffixes within the 63 of a DNS label. */}}
+{{- define "gliogate.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gliogate.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "gliogate.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "gliogate.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "gliogate.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What every object's metadata begins with. Takes a list: the root, the name's suffix, further labels, annotations. */}}
+{{- define "gliogate.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ include "gliogate.fullname" $root }}{{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "gliogate.labels" $root | nindent 2 }}
+  {{- with index . 2 }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The label that lets a pod of this namespace in. */}}
+{{- define "gliogate.clientLabel" -}}
+{{ include "gliogate.fullname" . }}-client
+{{- end -}}
+
+{{- define "gliogate.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "gliogate.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gliogate.image" -}}
+{{- $image := .Values.image -}}
+{{- $repository := required "image.repository is empty: give the image that deploy/docker/Dockerfile builds" $image.repository -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (required "image.digest and image.tag are empty: give one" $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The profile's resource, nothing on cpu. */}}
+{{- define "gliogate.acceleratorResource" -}}
+{{- $resources := dict "gpu" "nvidia.com/gpu" "mig" "nvidia.com/mig-1g.10gb" "timeSliced" "nvidia.com/gpu.shared" -}}
+{{- with .Values.accelerator -}}
+{{- if ne .profile "cpu" -}}
+{{- default (get $resources .profile) .resource -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gliogate.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- with include "gliogate.acceleratorResource" . -}}
+{{- $accelerator := dict . $.Values.accelerator.count -}}
+{{- $_ := set $resources "requests" (merge (dict) $accelerator (default (dict) $resources.requests)) -}}
+{{- $_ := set $resources "limits" (merge (dict) $accelerator (default (dict) $resources.limits)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- define "gliogate.modelConfigName" -}}
+{{- if .Values.accelerator.modelConfigName -}}
+{{- .Values.accelerator.modelConfigName -}}
+{{- else if ne .Values.accelerator.profile "cpu" -}}
+gpu
+{{- end -}}
+{{- end -}}
+
+{{- define "gliogate.modelRepository" -}}
+{{- $models := .Values.models -}}
+{{- if has $models.source (list "s3" "gcs" "azure") -}}
+{{- (get $models $models.source).url -}}
+{{- else -}}
+{{- $models.path -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gliogate.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "gliogate.fullname" .)) .Values.tls.existingSecret -}}
+{{- end -}}
+
+{{/* With TLS Kubernetes cannot ask by gRPC: Triton then answers HTTP, but only inside the pod. */}}
+{{- define "gliogate.probe" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.tls.enabled -}}
+exec:
+  command: [curl, --silent, --fail, --output, /dev/null, "http://127.0.0.1:{{ $root.Values.triton.http.port }}/v2/health/{{ index . 1 }}"]
+{{- else -}}
+grpc:
+  port: {{ $root.Values.triton.grpc.port }}
+{{- end }}
+{{ toYaml (index . 2) }}
+{{- end -}}
+
+{{/* What Triton is started with, as a list; the shell adds the restrictions, whose token is not to stand here. */}}
+{{- define "gliogate.arguments" -}}
+{{- $triton := .Values.triton -}}
+- --model-repository={{ include "gliogate.modelRepository" . }}
+{{- with include "gliogate.modelConfigName" . }}
+- --model-config-name={{ . }}
+{{- end }}
+- --model-control-mode=none
+- --disable-auto-complete-config
+- --exit-on-error=true
+- --strict-readiness=true
+- --exit-timeout-secs={{ .Values.drain.exitTimeoutS }}
+- --log-verbose={{ $triton.logVerbose }}
+- --log-format={{ $triton.logFormat }}
+- --grpc-address=0.0.0.0
+- --grpc-port={{ $triton.grpc.port }}
+{{- with $triton.grpc.maxConnectionAgeS }}
+- --grpc-max-connection-age={{ mul . 1000 }}
+- --grpc-max-connection-age-grace={{ mul $triton.grpc.maxConnectionAgeGraceS 1000 }}
+{{- end }}
+{{- if .Values.tls.enabled }}
+- --grpc-{{ ternary "use-ssl-mutual" "use-ssl" .Values.tls.mutual }}=true
+- --grpc-server-cert=/etc/gliogate/tls/tls.crt
+- --grpc-server-key=/etc/gliogate/tls/tls.key
+{{- if .Values.tls.mutual }}
+- --grpc-root-cert=/etc/gliogate/tls/ca.crt
+{{- end }}
+{{- end }}
+{{- if or $triton.http.enabled .Values.tls.enabled }}
+- --allow-http=true
+- --http-address={{ ternary "127.0.0.1" "0.0.0.0" .Values.tls.enabled }}
+- --http-port={{ $triton.http.port }}
+{{- else }}
+- --allow-http=false
+{{- end }}
+- --metrics-address=0.0.0.0
+- --metrics-port={{ $triton.metrics.port }}
+- --allow-gpu-metrics={{ ne .Values.accelerator.profile "cpu" }}
+{{- with .Values.tracing.url }}
+- --trace-config=mode=opentelemetry
+- --trace-config=opentelemetry,url={{ . }}
+- --trace-config=opentelemetry,resource=service.name={{ include "gliogate.fullname" $ }}
+- --trace-config=level=TIMESTAMPS
+- --trace-config=rate={{ int $.Values.tracing.rate }}
+- --trace-config=count=-1
+{{- end }}
+{{- with $triton.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Selects this release's series in PromQL: the job that Prometheus gives a PodMonitor. */}}
+{{- define "gliogate.series" -}}
+job="{{ .Release.Namespace }}/{{ include "gliogate.fullname" . }}"
+{{- end -}}
+
+{{/* Requests in flight by pod, by Little's law: the seconds that requests took in a second. */}}
+{{- define "gliogate.inFlight" -}}
+sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gliogate.series" . }},model="brain_tumor"}[1m])) / 1e6
+{{- end -}}
+
+{{/* What a schema cannot say: numbers that must go together. */}}
+{{- define "gliogate.validate" -}}
+{{- $triton := .Values.triton -}}
+{{- $ports := list $triton.grpc.port $triton.http.port $triton.metrics.port -}}
+{{- if ne (len (uniq $ports)) 3 -}}
+{{- fail (printf "triton.grpc.port, triton.http.port and triton.metrics.port must differ, got %v, %v and %v" $triton.grpc.port $triton.http.port $triton.metrics.port) -}}
+{{- end -}}
+{{- /* gRPC varies the age by a tenth. Clients then look for pods anew: DNS may be 30 s old, and they look once in 30 s. */ -}}
+{{- $needed := add 65 (div (add 9 (mul 11 (int $triton.grpc.maxConnectionAgeS))) 10) -}}
+{{- if and (gt (int $triton.grpc.maxConnectionAgeS) 0) (lt (int .Values.drain.seconds) (int $needed)) -}}
+{{- fail (printf "drain.seconds is %v; with a triton.grpc.maxConnectionAgeS of %v it must be at least %v, or clients lose requests when a pod goes" .Values.drain.seconds $triton.grpc.maxConnectionAgeS $needed) -}}
+{{- end -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- if ne $scaling.mode "none" -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas is %v, more than autoscaling.maxReplicas, %v" $scaling.minReplicas $scaling.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- $band := .Values.monitoring.rules.gateOpeningRate -}}
+{{- if ge (float64 $band.low) (float64 $band.high) -}}
+{{- fail (printf "monitoring.rules.gateOpeningRate.low is %v, not below high, %v" $band.low $band.high) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How long a request waits, in milliseconds. Takes a list: the root, the window, labels to keep. 0 where there are none. */}}
+{{- define "gliogate.queueMs" -}}
+{{- $selector := printf "{%s,model=\"brain_tumor\"}[%s]" (include "gliogate.series" (index . 0)) (index . 1) -}}
+{{- $by := "" -}}
+{{- with index . 2 -}}{{- $by = printf " by (%s) " . -}}{{- end -}}
+sum{{ $by }}(rate(nv_inference_queue_duration_us{{ $selector }})) / clamp_min(sum{{ $by }}(rate(nv_inference_request_success{{ $selector }})), 1e-3) / 1e3
+{{- end -}}
+
+{{/*
+Failed requests as a share of all. Takes a list: the root, the window.
+Triton counts an answer of the gate's that is an error as a success; a network's failure counts at the network, if at all.
+*/}}
+{{- define "gliogate.failedShare" -}}
+{{- $series := include "gliogate.series" (index . 0) -}}
+{{- $window := index . 1 -}}
+{{- $failed := printf "sum(rate(nv_inference_request_failure{%s,reason!=\"CANCELED\"}[%s]))" $series $window -}}
+{{ $failed }} / clamp_min({{ $failed }} + sum(rate(nv_inference_request_success{ {{- $series }},model="brain_tumor"}[{{ $window }}])), 1e-3)
+{{- end -}}

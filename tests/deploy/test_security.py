@@ -1,0 +1,102 @@
+"""What an attacker finds: Pod Security "restricted", and a network that denies."""
+
+import pytest
+
+ALLOWED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+
+
+def pod_specs(manifests):
+    for each in manifests:
+        if each["kind"] == "Pod":
+            yield each["spec"]
+        elif each["kind"] == "Deployment":
+            yield each["spec"]["template"]["spec"]
+
+
+def test_pods_pass_pod_security_restricted(scenario, render):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+    for spec in pod_specs(render(scenario)):
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert all(set(volume) - {"name"} <= ALLOWED_VOLUMES for volume in spec.get("volumes", []))
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert "privileged" not in context
+            assert not [port for port in container.get("ports", []) if "hostPort" in port]
+
+
+def test_pods_have_less_than_restricted_allows(scenario, render):
+    manifests = render(scenario)
+    for spec in pod_specs(manifests):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert "memory" in container["resources"]["limits"]
+    (account,) = [each for each in manifests if each["kind"] == "ServiceAccount"]
+    assert account["automountServiceAccountToken"] is False
+
+
+def test_no_manifest_holds_a_secret(scenario, render):
+    assert not [each for each in render(scenario) if each["kind"] == "Secret"]
+
+
+def network_policy(render, *arguments, **values):
+    (policy,) = [each for each in render(*arguments, **values) if each["kind"] == "NetworkPolicy"]
+    return policy["spec"]
+
+
+def test_the_network_denies_all_but_named_peers(render):
+    policy = network_policy(render)
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    clients, monitoring = policy["ingress"]
+    assert clients == {
+        "from": [{"podSelector": {"matchLabels": {"gliogate-client": "true"}}}],
+        "ports": [{"port": "grpc"}],
+    }
+    assert monitoring["ports"] == [{"port": "metrics"}]
+    assert policy["egress"] == []
+
+
+def test_clients_elsewhere_are_named(render):
+    radiology = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "radiology"}}}
+
+    clients = network_policy(render, networkPolicy__clients=[radiology])["ingress"][0]
+
+    assert radiology in clients["from"]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://collector.observability:4318/v1/traces", 4318),
+        ("https://collector.example/v1/traces", 443),
+        ("http://collector.example/v1/traces", 80),
+    ],
+)
+def test_traces_get_out_and_nothing_else(url, port, render):
+    _, collector = network_policy(render, tracing__url=url)["egress"]
+
+    assert collector == {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
+def test_models_get_in_from_an_object_store(render):
+    dns, store = network_policy(render, "s3")["egress"]
+
+    assert {each["port"] for each in dns["ports"]} == {53}
+    assert store == {"ports": [{"port": 443, "protocol": "TCP"}]}

@@ -1,0 +1,322 @@
+"""The command line that the chart renders, run by the embedded Triton, with certificates and a token made here."""
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tiny_networks import slices
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from gliogate import TLS, Client
+from gliogate.contract import MODELS
+from gliogate.embedded import guard
+from gliogate.embedded.installation import Installation
+from gliogate.errors import ServerUnavailableError
+
+TOKEN = "of-letters-digits-and-hyphens-1"  # noqa: S105  it guards nothing
+START_S = 60
+
+
+class Served:
+    """A pod's container, run on this machine."""
+
+    def __init__(self, port, metrics_port, http_port):
+        self.url = f"localhost:{port}"
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        self.http_url = f"http://127.0.0.1:{http_port}"
+
+    def health(self):
+        """What Kubernetes' gRPC probe asks; 1 is SERVING."""
+        with grpc.insecure_channel(self.url) as channel:
+            check = channel.unary_unary("/grpc.health.v1.Health/Check", lambda _: b"", lambda answer: answer)
+            return check(None, timeout=5)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """The folders `server` and `client`, each with a certificate, its key and the authority, as in a secret."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2")
+    signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE")
+    openssl(*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
+    for secret, name in (("server", "localhost"), ("client", "client")):
+        (folder / secret).mkdir()
+        shutil.copy(folder / "ca.crt", folder / secret)
+        names = ("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}")
+        openssl(*new, *signed, *names, "-keyout", f"{secret}/tls.key", "-out", f"{secret}/tls.crt")
+    return folder
+
+
+def free_ports(count):
+    """Below those that the kernel gives to others, so that nobody takes one before Triton does."""
+    ports = []
+    while len(ports) < count:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", random.randrange(20_000, 30_000)))
+            ports.append(listener.getsockname()[1])
+    return ports
+
+
+@pytest.fixture
+def serve(pod, tiny_repository, certificates, tmp_path):
+    """Starts the container of a scenario: its command and arguments, but for folders, addresses and ports."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(scenario, *, host="127.0.0.1", **values):
+            port, http_port, metrics_port = free_ports(3)
+            prefix = f"gliogate-{secrets.token_hex(6)}"
+            _, container = pod(
+                scenario,
+                models={"source": "image", "path": str(tiny_repository)},
+                triton__grpc__port=port,
+                triton__http__port=http_port,
+                triton__metrics__port=metrics_port,
+                triton__extraArgs=[
+                    f"--backend-directory={tmp_path / 'backends'}",
+                    f"--backend-config=python,shm-region-prefix-name={prefix}",
+                ],
+                **values,
+            )
+            arguments = [
+                # Nobody but this machine, and no GPU.
+                each.replace("=0.0.0.0", f"={host}")
+                .replace("/etc/gliogate/tls", str(certificates / "server"))
+                .replace("--allow-gpu-metrics=true", "--allow-gpu-metrics=false")
+                for each in container["args"]
+            ]
+            installation = Installation.find()
+            installation.assemble(tmp_path)
+            environment = installation.environment(tmp_path)
+            environment["PATH"] = f"{installation.executable.parent}{os.pathsep}{environment['PATH']}"
+            if any(each["name"] == "GLIOGATE_ADMIN_TOKEN" for each in container["env"]):
+                environment["GLIOGATE_ADMIN_TOKEN"] = TOKEN
+            log = stack.enter_context((tmp_path / "log").open("wb"))
+            # It ends with this process, however that ends.
+            guarded = [sys.executable, "-I", "-S", guard.__file__, f"{os.getpid()}", "10", "/nonexistent", prefix]
+            process = subprocess.Popen(
+                [*guarded, *container["command"], *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            stack.callback(end, process)
+            served = Served(port, metrics_port, http_port)
+            wait_for(served.metrics_url, process, tmp_path / "log")
+            return served
+
+        yield serve
+
+
+@pytest.fixture
+def collector():
+    """What takes traces by OTLP over HTTP; yields its address and the paths that were posted to."""
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append((self.path, b"brain_tumor" in self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", posted
+        server.shutdown()
+        thread.join()
+
+
+class Names(threading.Thread):
+    """The cluster's DNS: the pods of a headless service, whatever the name."""
+
+    def __init__(self, *addresses):
+        super().__init__()
+        self.addresses = addresses
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(0.1)
+        self.port = self._socket.getsockname()[1]
+        self._ended = False
+
+    def run(self):
+        with self._socket:
+            while not self._ended:
+                with contextlib.suppress(TimeoutError):
+                    question, peer = self._socket.recvfrom(512)
+                    self._socket.sendto(self._answer(question), peer)
+
+    def _answer(self, question):
+        end = question.index(b"\0", 12) + 5
+        is_ipv4 = question[end - 4 : end - 2] == b"\0\1"
+        # Each: the name asked about, IPv4, for one second, four bytes.
+        records = [b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(each) for each in self.addresses if is_ipv4]
+        counts = b"\0\1" + len(records).to_bytes(2) + b"\0\0\0\0"
+        return question[:2] + b"\x81\x80" + counts + question[12:end] + b"".join(records)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended = True
+        self.join()
+
+
+def connected(port):
+    """Returns the addresses that this machine has connections to, at a port."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path("/proc/net", name).read_text().splitlines()[1:]]
+    ends = [row[2].split(":") for row in rows if row[3] == "01"]
+    return {socket.inet_ntoa(bytes.fromhex(host[-8:])[::-1]) for host, at in ends if int(at, 16) == port}
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Metrics are the last that Triton opens, when every model is ready."""
+    deadline = time.monotonic() + START_S
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
+            return
+        assert process.poll() is None, log.read_text(errors="replace")
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The second signal kills: Triton would take seconds to unload its models."""
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    process.wait(20)
+
+
+def ask(client):
+    image = InferInput("image", [2, 256, 256, 3], "UINT8")
+    image.set_data_from_numpy(np.stack(list(slices(0.75, 0.25))))
+    return client.infer("brain_tumor", [image]).as_numpy("tumor_probability").ravel().tolist()
+
+
+def test_a_pod_without_tls_serves_and_keeps_its_administration_to_itself(serve, metrics_of):
+    served = serve("cpu", triton__http__enabled=False, triton__grpc__maxConnectionAgeS=1)
+
+    assert served.health() == b"\x08\x01"
+    assert "nv_inference_request_duration_us" in metrics_of(served.metrics_url)
+    with contextlib.closing(InferenceServerClient(served.url)) as client:
+        assert ask(client) == [0.75, 0.25]
+        # Nobody knows the token that the pod drew.
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.get_model_repository_index(headers={"triton-grpc-protocol-admin": TOKEN})
+        # The connection is renewed again and again, and no request is lost.
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert ask(client) == [0.75, 0.25]
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{served.http_url}/v2/health/live", timeout=5)
+
+
+def test_clients_leave_a_pod_that_goes_and_lose_no_request(serve):
+    """Two addresses of one Triton stand for two pods; what clients go by is the names and the age of connections."""
+    everywhere = "0.0.0.0"  # noqa: S104  all of 127.0.0.0/8
+    served = serve("cpu", host=everywhere, triton__http__enabled=False, triton__grpc__maxConnectionAgeS=1)
+    port = int(served.url.rpartition(":")[2])
+    options = [
+        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+        # gRPC's 30 s, in which it does not look again, are too long for a test; the chart's drain allows for them.
+        ("grpc.dns_min_time_between_resolutions_ms", 100),
+    ]
+
+    with (
+        Names("127.0.0.1", "127.0.0.2") as names,
+        contextlib.closing(
+            InferenceServerClient(f"dns://127.0.0.1:{names.port}/gliogate-headless:{port}", channel_args=options)
+        ) as client,
+    ):
+        for addresses in (("127.0.0.1", "127.0.0.2"), ("127.0.0.2",)):
+            names.addresses = addresses
+            deadline = time.monotonic() + 10
+            while connected(port) != set(addresses):
+                assert ask(client) == [0.75, 0.25]
+                assert time.monotonic() < deadline
+
+
+def test_with_mutual_tls_only_a_certificate_gets_in(serve, certificates, pod, smoke_test):
+    served = serve("mtls")
+    authority = certificates / "ca.crt"
+    own = {"certificate": certificates / "client" / "tls.crt", "private_key": certificates / "client" / "tls.key"}
+
+    with Client(served.url, tls=TLS(root_certificates=authority, **own)) as client:
+        client.wait_until_ready(5)
+        assert client.analyze(next(iter(slices(0.75)))).tumor_probability == 0.75
+    # It gets in too, and finds that these are no good models.
+    assert smoke_test(served.url, 2, 5, certificates / "client").startswith("too few verdicts are right")
+
+    for tls in (TLS(root_certificates=authority), None):
+        with Client(served.url, tls=tls) as stranger, pytest.raises(ServerUnavailableError):
+            stranger.wait_until_ready(1)
+
+    # The probes, from inside the pod.
+    _, container = pod("mtls")
+    for probe in ("readinessProbe", "livenessProbe"):
+        address = container[probe]["exec"]["command"][-1].replace("http://127.0.0.1:8000", served.http_url)
+        assert urllib.request.urlopen(address, timeout=5).status == 200
+
+
+def test_only_the_token_administers(serve):
+    served = serve("cpu", triton__admin__existingSecret="gliogate-admin")
+
+    with contextlib.closing(InferenceServerClient(served.url)) as client:
+        index = client.get_model_repository_index(headers={"triton-grpc-protocol-admin": TOKEN})
+        assert {model.name for model in index.models} == {model.name for model in MODELS}
+        for headers in ({}, {"triton-grpc-protocol-admin": "another"}):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                client.get_model_repository_index(headers=headers)
+            with pytest.raises(InferenceServerException, match="restricted"):
+                client.get_system_shared_memory_status(headers=headers)
+    index = f"{served.http_url}/v2/repository/index"
+    with pytest.raises(urllib.error.HTTPError, match="Forbidden"):
+        urllib.request.urlopen(urllib.request.Request(index, method="POST"), timeout=5)
+    urllib.request.urlopen(urllib.request.Request(index, method="POST", headers={"admin": TOKEN}), timeout=5).close()
+
+
+def test_traces_go_to_the_collector_that_one_value_names(serve, collector, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    url, posted = collector
+    served = serve("cpu", tracing__url=url, tracing__rate=1)
+
+    with contextlib.closing(InferenceServerClient(served.url)) as client:
+        ask(client)
+
+    deadline = time.monotonic() + 10
+    while not posted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert posted[0] == ("/v1/traces", True)
+
+
+def test_tls_alone_asks_for_no_certificate(serve, certificates):
+    served = serve("mtls", tls__mutual=False)
+
+    with Client(served.url, tls=TLS(root_certificates=certificates / "ca.crt")) as client:
+        client.wait_until_ready(5)

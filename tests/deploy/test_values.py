@@ -1,0 +1,110 @@
+"""Values: documented line by line, and refused where they make no sense."""
+
+import json
+
+import pytest
+import yaml
+from helm_python import HelmRenderError, HelmValuesError
+
+from deploy.helm.values_table import read_comments, read_values, with_table
+
+
+@pytest.fixture(scope="module")
+def text(chart_folder):
+    return (chart_folder / "values.yaml").read_text(encoding="utf-8")
+
+
+def test_every_value_is_described(text):
+    values = read_values(text)
+
+    assert len(values) > 100
+    assert [value.path for value in values if not value.description] == []
+    sections = {value.path.rsplit(".", 1)[0] for value in values if "." in value.path}
+    assert sections <= read_comments(text).keys()
+
+
+def test_the_readme_has_the_table_of_values(text, chart_folder):
+    readme = (chart_folder / "README.md").read_text(encoding="utf-8")
+
+    assert readme == with_table(readme, text), "run: python deploy/helm/values_table.py"
+
+
+def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
+    def differences(value, schema, path):
+        if not isinstance(value, dict) or "properties" not in schema:
+            return []
+        assert schema["additionalProperties"] is False, path
+        missing = [f"{path}.{key}" for key in value.keys() - schema["properties"].keys()]
+        known = value.keys() & schema["properties"].keys()
+        return missing + [
+            each for key in known for each in differences(value[key], schema["properties"][key], f"{path}.{key}")
+        ]
+
+    schema = json.loads((chart_folder / "values.schema.json").read_text())
+    values = yaml.safe_load(text)
+    assert differences(values, schema, "") == []
+    # Helm itself adds `global`.
+    assert schema["properties"].keys() - values.keys() == {"global"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"replicaCount": 3}, "replicaCount"),
+        ({"triton": {"grpc": {"prot": 8001}}}, "prot"),
+        ({"image": {"digest": "latest"}}, "digest"),
+        ({"models": {"source": "ftp"}}, "source"),
+        ({"models": {"source": "s3"}}, "s3"),
+        ({"models": {"source": "s3", "s3": {"url": "https://bucket"}}}, "url"),
+        ({"models": {"source": "pvc"}}, "claimName"),
+        ({"models": {"source": "oci"}}, "reference"),
+        ({"models": {"path": "models"}}, "path"),
+        ({"accelerator": {"profile": "tpu"}}, "profile"),
+        ({"accelerator": {"profile": "timeSliced", "count": 2}}, "count"),
+        ({"accelerator": {"profile": "mig", "resource": "nvidia.com/gpu"}}, "resource"),
+        ({"triton": {"grpc": {"port": 80}}}, "port"),
+        ({"triton": {"extraArgs": ["log-verbose=1"]}}, "extraArgs"),
+        ({"triton": {"admin": {"restrictedProtocols": []}}}, "restrictedProtocols"),
+        ({"triton": {"admin": {"restrictedProtocols": ["trace"]}}}, "restrictedProtocols"),
+        # Without the health protocol no probe would pass.
+        ({"triton": {"admin": {"restrictedProtocols": ["model-repository", "shared-memory", "health"]}}}, "restricted"),
+        ({"tls": {"enabled": True}}, "tls"),
+        ({"tls": {"mutual": True, "existingSecret": "tls"}}, "enabled"),
+        ({"tls": {"enabled": True, "existingSecret": "tls"}, "triton": {"http": {"enabled": True}}}, "http"),
+        ({"tls": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef"),
+        ({"autoscaling": {"mode": "hpa", "minReplicas": 0}}, "minReplicas"),
+        ({"autoscaling": {"mode": "keda"}}, "serverAddress"),
+        ({"autoscaling": {"mode": "keda", "minReplicas": 0, "keda": {"serverAddress": "http://p:9090"}}}, "wakeQuery"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
+        ({"ingress": {"enabled": True}}, "host"),
+        ({"grpcRoute": {"enabled": True}}, "parentRefs"),
+        ({"monitoring": {"rules": {"objective": 99.5}}}, "objective"),
+        ({"sharedMemory": "1 GB"}, "sharedMemory"),
+    ],
+)
+def test_the_schema_refuses(values, message, chart):
+    with pytest.raises(HelmValuesError, match=message):
+        chart.validate_schema(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image__repository": ""}, "image.repository is empty"),
+        ({"image__tag": ""}, "image.digest and image.tag are empty"),
+        (
+            {"drain__seconds": 90},
+            "drain.seconds is 90; with a triton.grpc.maxConnectionAgeS of 30 it must be at least 98",
+        ),
+        ({"triton__metrics__port": 8001}, "must differ, got 8001, 8000 and 8001"),
+        ({"autoscaling": {"mode": "hpa", "minReplicas": 20}}, "autoscaling.minReplicas is 20, more than"),
+        ({"monitoring__rules__gateOpeningRate": {"low": 0.8}}, "gateOpeningRate.low is 0.8, not below high, 0.7"),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_refused(values, message, render):
+    with pytest.raises(HelmRenderError, match=message):
+        render(**values)
+
+
+def test_connections_that_never_age_need_no_longer_drain(render):
+    assert render(drain__seconds=5, triton__grpc__maxConnectionAgeS=0)
