@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -28,6 +28,9 @@ from gliogate.wire import (
     request_error,
     server_info,
 )
+
+if TYPE_CHECKING:
+    from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
 Pictures = Iterable[Picture] | AsyncIterable[Picture]
@@ -115,6 +118,23 @@ class AsyncClient(BaseClient):
         """See `Client.analyze`."""
         self._check_usable()
         return await self._ask(await asyncio.to_thread(self._analysis, picture, options, request_id))
+
+    async def analyze_volume(
+        self,
+        volume: "Volume | VolumeSource",
+        *,
+        in_flight: int = IN_FLIGHT,
+        min_component_ml: float = 0.0,
+        **options: Unpack[Options],
+    ) -> "VolumeAnalysis":
+        """See `Client.analyze_volume`."""
+        from gliogate.volumes import Volume, VolumeAnalysis, read_volume
+
+        self._check_usable()
+        head = volume if isinstance(volume, Volume) else await asyncio.to_thread(read_volume, volume)
+        results = self.analyze_many(head.slices, in_flight=in_flight, **options)
+        analyses = [analysis async for analysis in results]
+        return await asyncio.to_thread(VolumeAnalysis.of, head, analyses, min_component_ml=min_component_ml)
 
     @overload
     def analyze_many(

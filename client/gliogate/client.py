@@ -33,6 +33,8 @@ from gliogate.wire import (
 if TYPE_CHECKING:
     from tritonclient.grpc._client import CallContext
 
+    from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
+
 R = TypeVar("R")
 
 
@@ -184,6 +186,37 @@ class Client(BaseClient):
             ForkedClientError: this is not the process that made the client.
         """
         return self._receive(self._send(self._analysis(picture, options, request_id)))
+
+    def analyze_volume(
+        self,
+        volume: "Volume | VolumeSource",
+        *,
+        in_flight: int = IN_FLIGHT,
+        min_component_ml: float = 0.0,
+        **options: Unpack[Options],
+    ) -> "VolumeAnalysis":
+        """Finds and outlines tumor in all slices of a head.
+
+        Args:
+            volume: from `gliogate.volumes.read_volume`, or what that reads: DICOM (extra `dicom`), NIfTI (extra
+                `nifti`), a folder of numbered pictures, a `.npy` file or an array.
+            in_flight: how many slices may be under way at a time.
+            min_component_ml: connected parts of the mask that are smaller than that are dropped.
+            **options: see `Options`; `timeout_s` counts for each slice.
+
+        Returns:
+            The analysis, its mask on the source's own grid; see `gliogate.volumes.VolumeAnalysis`.
+
+        Raises:
+            ImageError: the volume cannot be read, or the extra that reads it is not installed.
+            GliogateError: of the kinds that `analyze` raises.
+        """
+        from gliogate.volumes import Volume, VolumeAnalysis, read_volume
+
+        self._check_usable()
+        head = volume if isinstance(volume, Volume) else read_volume(volume)
+        analyses = list(self.analyze_many(head.slices, in_flight=in_flight, **options))
+        return VolumeAnalysis.of(head, analyses, min_component_ml=min_component_ml)
 
     @overload
     def analyze_many(

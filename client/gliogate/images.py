@@ -88,7 +88,7 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
         try:
-            return _to_rgb8(_read_file(path))
+            return _to_rgb8(read_pixels(path))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error.__cause__
     if isinstance(picture, np.ndarray):
@@ -96,7 +96,7 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
     raise ImageError(f"a picture is a path or a NumPy array, not {type(picture).__name__}")
 
 
-def _read_file(path: Path) -> NDArray[Any]:
+def read_pixels(path: Path) -> NDArray[Any]:
     """Reads the pixels of a file as they are stored, color channels in the order red, green, blue."""
     extension = path.suffix.lower()
     if path.is_dir():

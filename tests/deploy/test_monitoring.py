@@ -65,7 +65,8 @@ def test_every_metric_asked_for_is_one_that_triton_has(queries, tiny_server, met
 def test_every_model_asked_about_is_served(queries):
     asked = {model for query in queries for model in re.findall('model="([^"]+)"', query)}
 
-    assert asked == {model.name for model in MODELS}
+    assert asked
+    assert asked <= {model.name for model in MODELS}
 
 
 def test_every_query_is_about_this_release_only(queries):

@@ -408,3 +408,29 @@ def test_closing_ends_what_is_under_way(own_server):
 def test_an_address_without_host_or_port(url):
     with pytest.raises(ValueError, match="expected HOST:PORT"):
         Client(url)
+
+
+def test_a_volume_is_analyzed_slice_by_slice_and_put_together(client, tiny_server, tmp_path):
+    """Five slices, of which two show tumor in their left three quarters."""
+    head = np.stack([slices(share)[0] for share in (CLEAR, TUMOR, TUMOR, CLEAR, CLEAR)])
+    np.save(tmp_path / "head.npy", head)
+
+    found = client.analyze_volume(tmp_path / "head.npy")
+
+    assert found.verdict == "tumor"
+    assert found.probabilities.tolist() == [CLEAR, TUMOR, TUMOR, CLEAR, CLEAR]
+    assert [row["area_px"] for row in found.table()] == [0, 192 * 256, 192 * 256, 0, 0]
+    (component,) = found.components
+    assert (component.first_slice, component.last_slice) == (1, 2)
+    assert found.tumor_volume_ml is None
+
+    async def ask():
+        async with AsyncClient(tiny_server.url) as other:
+            return await other.analyze_volume(head)
+
+    np.testing.assert_array_equal(asyncio.run(ask()).mask, found.mask)
+
+
+def test_a_volume_fails_as_a_whole_and_names_what_is_wrong(client, tmp_path):
+    with pytest.raises(ImageError, match=r"absent"):
+        client.analyze_volume(tmp_path / "absent")

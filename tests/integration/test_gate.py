@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -229,3 +230,31 @@ def test_a_server_that_stops_answers_or_says_try_elsewhere(tiny_repository):
     # NOT_FOUND is what Triton itself says once its models are unloaded and its port is still open.
     statuses = {answer.status() for answer in answers if isinstance(answer, InferenceServerException)}
     assert statuses <= {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND"}
+
+
+def counted(server):
+    """The gate's own counters, by name and label."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as page:
+        lines = [line for line in page.read().decode().splitlines() if line.startswith("gliogate_")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_the_gate_counts_what_it_does(triton, tiny_server):
+    before = counted(tiny_server)
+
+    triton.ask(slices(0.25, 0.75, 0.75))
+    triton.ask(slices(0.75), outputs=[PROBABILITY])
+    with pytest.raises(InferenceServerException):
+        triton.ask(slices(0.75), gate="ajar")
+
+    after = counted(tiny_server)
+    grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    seconds = {name for name in grown if name.startswith("gliogate_seconds_total")}
+    assert len(seconds) == 3
+    assert {name: amount for name, amount in grown.items() if name not in seconds} == {
+        'gliogate_requests_total{outcome="answered"}': 2,
+        'gliogate_requests_total{outcome="invalid"}': 1,
+        'gliogate_slices_total{decision="opened"}': 2,
+        'gliogate_slices_total{decision="shut"}': 1,
+        "gliogate_batches_total": 3,
+    }

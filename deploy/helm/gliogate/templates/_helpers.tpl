@@ -217,11 +217,14 @@ sum{{ $by }}(rate(nv_inference_queue_duration_us{{ $selector }})) / clamp_min(su
 
 {{/*
 Failed requests as a share of all. Takes a list: the root, the window.
-Triton counts an answer of the gate's that is an error as a success; a network's failure counts at the network, if at all.
+Triton counts an answer of the gate's that is an error as a success, so the gate counts by itself; what Triton gives up before
+the gate sees it, the gate cannot count.
 */}}
 {{- define "gliogate.failedShare" -}}
 {{- $series := include "gliogate.series" (index . 0) -}}
 {{- $window := index . 1 -}}
-{{- $failed := printf "sum(rate(nv_inference_request_failure{%s,reason!=\"CANCELED\"}[%s]))" $series $window -}}
-{{ $failed }} / clamp_min({{ $failed }} + sum(rate(nv_inference_request_success{ {{- $series }},model="brain_tumor"}[{{ $window }}])), 1e-3)
+{{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=~\"failed|unavailable\"}[%s]))" $series $window -}}
+{{- $triton := printf "sum(rate(nv_inference_request_failure{%s,model=\"brain_tumor\",reason!=\"CANCELED\"}[%s]))" $series $window -}}
+{{- $failed := printf "(%s + %s)" $gate $triton -}}
+{{ $failed }} / clamp_min({{ $failed }} + sum(rate(gliogate_requests_total{ {{- $series }},outcome="answered"}[{{ $window }}])), 1e-3)
 {{- end -}}

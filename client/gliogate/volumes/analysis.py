@@ -1,0 +1,247 @@
+"""What was found in a volume."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.errors import ImageError
+from gliogate.results import Analysis, Verdict, verdict_of
+from gliogate.volumes.components import feret_diameter, label_components, split_components
+from gliogate.volumes.volume import Volume
+
+Target = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One connected part of the mask; voxels that touch by a face, an edge or a corner are connected.
+
+    Attributes:
+        voxels: how many.
+        volume_ml: its volume; None where the spacing is unknown.
+        first_slice: index of the first slice that shows it.
+        last_slice: index of the last.
+        diameter_mm: its largest diameter in any one slice; None where the spacing is unknown.
+        centroid_mm: right, anterior and superior of the source's origin (RAS+); None where that is unknown.
+    """
+
+    voxels: int
+    volume_ml: float | None
+    first_slice: int
+    last_slice: int
+    diameter_mm: float | None
+    centroid_mm: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeAnalysis:
+    """What the server found in a volume.
+
+    Attributes:
+        volume: what was analyzed.
+        analyses: one for each slice, as the server gave it.
+        mask: uint8 (N, H, W), 1 where tumor is, on the grid of `volume.slices`; without the components that were
+            dropped. `Volume.to_grid` brings it onto the source's.
+        components: the connected parts of the mask, the largest first.
+    """
+
+    volume: Volume
+    analyses: tuple[Analysis, ...] = field(repr=False)
+    mask: NDArray[np.uint8] = field(repr=False)
+    components: tuple[Component, ...]
+
+    @classmethod
+    def of(cls, volume: Volume, analyses: Sequence[Analysis], *, min_component_ml: float = 0.0) -> Self:
+        """Puts the analyses of a volume's slices together.
+
+        Args:
+            volume: the volume.
+            analyses: one for each of its slices, in their order.
+            min_component_ml: components smaller than that are dropped.
+
+        Raises:
+            ValueError: the analyses are not those of the slices, or `min_component_ml` is below 0.
+            ImageError: components are to be dropped by millilitres, but the spacing is unknown.
+        """
+        count, *shape = volume.slices.shape[:3]
+        if len(analyses) != count:
+            raise ValueError(f"{len(analyses)} analyses, expected {count}: one for each slice")
+        for index, analysis in enumerate(analyses):
+            if analysis.mask.shape != tuple(shape):
+                raise ValueError(f"slice {index}: a mask of shape {analysis.mask.shape}, expected {tuple(shape)}")
+        if not min_component_ml >= 0:
+            raise ValueError(f"min_component_ml is {min_component_ml}, expected 0 or more")
+        if min_component_ml and volume.voxel_ml is None:
+            raise ImageError(f"min_component_ml needs the spacing, but it is unknown: {'; '.join(volume.notes)}")
+        mask = np.stack([analysis.mask != 0 for analysis in analyses]).astype(np.uint8)
+        labels, found = label_components(mask)
+        sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
+        # The largest come first, so what is kept are the first ones.
+        kept = int(np.count_nonzero(sizes * (volume.voxel_ml or 0) >= min_component_ml))
+        mask[labels > kept] = 0
+        components = tuple(_component(voxels, volume) for voxels in split_components(labels, found)[:kept])
+        return cls(volume=volume, analyses=tuple(analyses), mask=mask, components=components)
+
+    @property
+    def tumor(self) -> bool | None:
+        """Whether a slice's probability reached the detection threshold; None where nobody named one."""
+        decided = [analysis.tumor for analysis in self.analyses]
+        return True if any(decided) else None if None in decided else False
+
+    @property
+    def verdict(self) -> Verdict:
+        """The value of `tumor` in words."""
+        return verdict_of(self.tumor)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The detector's calibrated probability that a slice shows tumor, float64 (N,)."""
+        return np.array([analysis.tumor_probability for analysis in self.analyses])
+
+    @property
+    def tumor_volume_ml(self) -> float | None:
+        """Millilitres of the mask; None where the spacing is unknown."""
+        voxel_ml = self.volume.voxel_ml
+        return None if voxel_ml is None else int(np.count_nonzero(self.mask)) * voxel_ml
+
+    @property
+    def largest_diameter_mm(self) -> float | None:
+        """The largest diameter of a component in one slice; 0 without any, None where the spacing is unknown.
+
+        It is measured in the plane of the slices, as in the RANO criteria (Wen et al. 2010,
+        doi:10.1200/JCO.2009.26.3541), and between the outer edges of the pixels.
+        """
+        if self.volume.spacing_mm is None:
+            return None
+        return max((component.diameter_mm or 0.0 for component in self.components), default=0.0)
+
+    def save_nifti(self, path: Target) -> None:
+        """Writes the mask as NIfTI (`.nii`, `.nii.gz`), 0 and 1, on the source's grid: it opens over the source.
+
+        Raises:
+            ImageError: nibabel is not installed (extra `nifti`), or the path has another extension.
+            OSError: the file cannot be written; what was there before is left.
+        """
+        from gliogate.volumes.writing import write_nifti
+
+        write_nifti(self, Path(path))
+
+    def save_dicom_seg(self, path: Target) -> None:
+        """Writes the mask as a DICOM segmentation of the instances that FLAIR was read from, coded as neoplasm.
+
+        Slices without tumor have no frame in it.
+
+        Raises:
+            ImageError: highdicom is not installed (extra `dicom`), the mask is empty, the source is not DICOM, or its
+                instances lack what a segmentation has to repeat.
+            OSError: the file cannot be written; what was there before is left.
+        """
+        from gliogate.volumes.segmentation import write_dicom_seg
+
+        write_dicom_seg(self, Path(path))
+
+    def save_overlays(self, folder: Target) -> None:
+        """Writes each slice with the mask painted on, `<number>_overlay.png`, into a folder.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        from gliogate.volumes.writing import write_overlays
+
+        write_overlays(self, Path(folder))
+
+    def save_montage(self, path: Target, *, columns: int = 6, rows: int = 5) -> None:
+        """Writes one PNG of slices with the mask painted on: spread evenly, the one with the most tumor among them.
+
+        Raises:
+            ValueError: `columns` or `rows` is below 1.
+            OSError: the file cannot be written; what was there before is left.
+        """
+        from gliogate.volumes.writing import write_montage
+
+        write_montage(self, Path(path), columns=columns, rows=rows)
+
+    def save_csv(self, path: Target) -> None:
+        """Writes a table with one line a slice: the profile of the probability and the area along the axis.
+
+        Raises:
+            OSError: the file cannot be written; what was there before is left.
+        """
+        from gliogate.volumes.writing import write_csv
+
+        write_csv(self, Path(path))
+
+    def save_json(self, path: Target) -> None:
+        """Writes `to_json()`.
+
+        Raises:
+            OSError: the file cannot be written; what was there before is left.
+        """
+        from gliogate.volumes.writing import write_json
+
+        write_json(self, Path(path))
+
+    def to_json(self) -> str:
+        """`to_dict()` as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pixels, as values that JSON has; what is unknown is None."""
+        volume = self.volume
+        return {
+            "source": [str(path) for path in volume.source],
+            "sequences": list(volume.sequences),
+            "plane": volume.plane,
+            "spacing_mm": volume.spacing_mm and list(volume.spacing_mm),
+            "notes": list(volume.notes),
+            "tumor": self.tumor,
+            "tumor_volume_ml": self.tumor_volume_ml,
+            "largest_diameter_mm": self.largest_diameter_mm,
+            "components": [
+                {**vars(component), "centroid_mm": component.centroid_mm and list(component.centroid_mm)}
+                for component in self.components
+            ],
+            "slices": self.table(),
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a slice: `slice`, `tumor_probability`, `tumor`, `segmented`, `area_px`, `area_mm2`."""
+        spacing = self.volume.spacing_mm
+        areas = np.count_nonzero(self.mask, axis=(1, 2)).tolist()
+        return [
+            {
+                "slice": index,
+                "tumor_probability": analysis.tumor_probability,
+                "tumor": analysis.tumor,
+                "segmented": analysis.segmented,
+                "area_px": area,
+                "area_mm2": None if spacing is None else area * spacing[0] * spacing[1],
+            }
+            for index, (analysis, area) in enumerate(zip(self.analyses, areas, strict=True))
+        ]
+
+
+def _component(voxels: NDArray[np.int64], volume: Volume) -> Component:
+    """Measures the voxels (slice, row, column) of a component, (n, 3), in the order of their slices."""
+    spacing, affine, voxel_ml = volume.spacing_mm, volume.slices_affine, volume.voxel_ml
+    diameter = centroid = None
+    if spacing is not None:
+        planes = np.split(voxels[:, 1:], np.flatnonzero(np.diff(voxels[:, 0])) + 1)
+        diameter = max(feret_diameter(plane, (spacing[1], spacing[0])) for plane in planes)
+    if affine is not None:
+        x, y, z = (affine @ [*voxels.mean(axis=0), 1])[:3].tolist()
+        centroid = (x, y, z)
+    return Component(
+        voxels=len(voxels),
+        volume_ml=None if voxel_ml is None else len(voxels) * voxel_ml,
+        first_slice=int(voxels[0, 0]),
+        last_slice=int(voxels[-1, 0]),
+        diameter_mm=diameter,
+        centroid_mm=centroid,
+    )

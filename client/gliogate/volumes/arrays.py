@@ -1,0 +1,80 @@
+"""Volumes of which nothing but the slices is known: NumPy files, and folders of numbered pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.contract import CHANNELS
+from gliogate.errors import ImageError
+from gliogate.images import EXTENSIONS, read_pixels
+from gliogate.scans import find_scans
+from gliogate.volumes.limits import MAX_SLICES, check_shape, naming
+from gliogate.volumes.volume import Volume, of_slices
+
+_EXPECTED = f"expected (N, H, W) or (N, H, W, {len(CHANNELS)})"
+
+
+def read_npy(path: Path) -> Volume:
+    """Reads a `.npy` file of slices, (N, H, W) or (N, H, W, 3).
+
+    Raises:
+        ImageError: the file is broken, too large, or holds another shape or type.
+    """
+    with naming(str(path), "is no whole .npy file of numbers"):
+        # A mapped file costs no memory until its shape has been checked.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ImageError(f"{path}: is an .npz archive, not an .npy file")
+    return of_array(array, name=str(path), source=(path,))
+
+
+def of_array(array: NDArray[Any], *, name: str = "the array", source: tuple[Path, ...] = ()) -> Volume:
+    """Makes a volume of an array of slices, (N, H, W) or (N, H, W, 3), of integers or floats.
+
+    Raises:
+        ImageError: it has another shape or type, is too large, or has values that are NaN or infinite.
+    """
+    is_one_picture = array.ndim == 3 and array.shape[2] in (1, len(CHANNELS))
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != len(CHANNELS)) or is_one_picture:
+        raise ImageError(f"{name}: has shape {array.shape}, {_EXPECTED}")
+    if array.dtype.kind not in "uif":
+        raise ImageError(f"{name}: has voxels of type {array.dtype}, expected integers or floats")
+    check_shape(array.shape[:3], f"{name}: shape")
+    return of_slices(array, name=name, source=source)
+
+
+def read_pictures(folder: Path) -> Volume:
+    """Reads a folder of numbered slices, as the Kaggle set has one for each patient; masks (`*_mask.*`) are left out.
+
+    Raises:
+        ImageError: there are no pictures, one cannot be read, or they differ in size, channels or type.
+    """
+    scans = [scan.path for scan in find_scans([folder]) if scan.path.suffix.lower() != ".npy"]
+    if not scans or len(scans) > MAX_SLICES:
+        known = ", ".join(extension for extension in EXTENSIONS if extension != ".npy")
+        raise ImageError(f"{folder}: {len(scans)} pictures ({known}), expected 1 to {MAX_SLICES}")
+    if len(folders := {path.parent for path in scans}) > 1:
+        raise ImageError(f"{folder}: pictures in {len(folders)} folders, expected one: a folder is a volume")
+    first = _read_picture(scans[0])
+    check_shape((len(scans), *first.shape[:2]), f"{folder}: pictures and their size")
+    slices = np.empty((len(scans), *first.shape), first.dtype)
+    for index, path in enumerate(scans):
+        picture = first if index == 0 else _read_picture(path)
+        if (picture.shape, picture.dtype) != (first.shape, first.dtype):
+            found, expected = (f"{pixels.shape} of {pixels.dtype}" for pixels in (picture, first))
+            raise ImageError(f"{path}: has shape {found}, expected {expected} as {scans[0].name} has")
+        slices[index] = picture
+    return of_array(slices, name=str(folder), source=tuple(scans))
+
+
+def _read_picture(path: Path) -> NDArray[Any]:
+    """Reads the pixels of a picture as they are stored, (H, W) or (H, W, 3)."""
+    with naming(str(path)):
+        try:
+            pixels = read_pixels(path)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error.__cause__
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

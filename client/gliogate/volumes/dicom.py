@@ -1,0 +1,192 @@
+"""DICOM: finding the series in files, and reading them as sequences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliogate.errors import ImageError
+from gliogate.volumes.dicom_file import DicomFile, Frame, is_dicom
+from gliogate.volumes.dicom_place import place_frames, refuse_mixed
+from gliogate.volumes.entries import Entry, open_entries
+from gliogate.volumes.limits import MAX_SLICES, check_shape
+from gliogate.volumes.sequences import Sequence3, pick, recognise
+from gliogate.volumes.volume import Series, Volume, combine, to_finite_float32
+
+Choice = str | Mapping[Sequence3, str]
+"""A series by its SeriesInstanceUID, SeriesNumber or SeriesDescription; or one for each sequence."""
+
+
+def read_dicom(path: Path, choice: Choice | None = None) -> Volume:
+    """Reads the series that a DICOM file, a folder or a zip holds.
+
+    Args:
+        path: a file, a folder (with all that is below it) or a zip.
+        choice: one series, that stands for all sequences as FLAIR does; or one for each sequence. Without it, series
+            are recognised by what they say of themselves, or there is only one.
+
+    Raises:
+        ImageError: pydicom is not installed, a file is broken or too large, no series or more than one comes into
+            question, the choice names none, or geometries are mixed.
+    """
+    with open_entries(path) as entries:
+        found = _find_series(entries, path)
+        chosen = _choose(found, choice, path)
+        volume = combine({kind: _load(one) for kind, one in chosen.items()})
+    ignored = [str(one) for one in found if one not in chosen.values()]
+    notes = [*volume.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else [])]
+    return replace(volume, notes=tuple(notes))
+
+
+def read_dicom_series(path: Path, choice: str | None = None) -> Series:
+    """Reads one series of a DICOM file, folder or zip.
+
+    Raises:
+        ImageError: as `read_dicom`.
+    """
+    with open_entries(path) as entries:
+        found = _find_series(entries, path)
+        if choice is None and len(found) > 1:
+            raise ImageError(f"{path}: holds {len(found)} series: {'; '.join(map(str, found))}: choose one")
+        return _load(found[0] if choice is None else _named(found, choice, path))
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A series as its headers describe it."""
+
+    uid: str
+    files: tuple[DicomFile, ...]
+
+    def __str__(self) -> str:
+        frames = sum(file.frame_count for file in self.files)
+        number = self._first.text("SeriesNumber") or "-"
+        return f"number {number}, {self.description!r}, {frames} slices, {self.uid}"
+
+    @property
+    def _first(self) -> DicomFile:
+        return self.files[0]
+
+    @property
+    def description(self) -> str:
+        return self._first.text("SeriesDescription")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a choice may call it."""
+        return self.uid, self._first.text("SeriesNumber"), self.description
+
+    @property
+    def sequence(self) -> Sequence3 | None:
+        described = self.description or self._first.text("ProtocolName")
+        return recognise(described, contrast_agent=bool(self._first.text("ContrastBolusAgent")))
+
+
+def _find_series(entries: Iterable[Entry], path: Path) -> list[_Found]:
+    """Sorts the DICOM pictures among files by series; other files are none of ours."""
+    files: dict[str, list[DicomFile]] = {}
+    for entry in entries:
+        if is_dicom(entry):
+            file = DicomFile(entry)
+            if file.has_pictures:
+                files.setdefault(file.text("SeriesInstanceUID"), []).append(file)
+    if not files:
+        raise ImageError(f"{path}: holds no DICOM pictures")
+    return [_Found(uid, tuple(ones)) for uid, ones in files.items()]
+
+
+def _choose(found: Sequence[_Found], choice: Choice | None, path: Path) -> dict[Sequence3, _Found]:
+    if isinstance(choice, str):
+        return {"flair": _named(found, choice, path)}
+    if choice is not None:
+        return {kind: _named(found, name, path) for kind, name in choice.items()}
+    ask = "choose with series=, by UID, number or description"
+    return pick({one: one.sequence for one in found}, where=str(path), ask=ask)
+
+
+def _named(found: Sequence[_Found], name: str, path: Path) -> _Found:
+    named = [one for one in found if name and name in one.names]
+    if len(named) != 1:
+        listed = "; ".join(map(str, found))
+        raise ImageError(f"{path}: {len(named)} series are called {name!r}, expected one of: {listed}")
+    return named[0]
+
+
+def _load(found: _Found) -> Series:
+    """Reads the pixels of a series, in the order of their place in the patient."""
+    name = f"{found.files[0].entry.path}: series {found}"
+    if (count := sum(file.frame_count for file in found.files)) > MAX_SLICES:
+        raise ImageError(f"{name}: {count} frames, expected at most {MAX_SLICES}")
+    first_file = found.files[0]
+    for file in found.files:
+        if file.shape != first_file.shape:
+            refuse_mixed(first_file.entry.name, file.entry.name, "Rows and Columns", first_file.shape, file.shape)
+    check_shape((count, *first_file.shape), f"{name}: frames, Rows and Columns")
+    placed = place_frames([frame for file in found.files for frame in file.frames()], name)
+    modality = first_file.text("Modality")
+    remark = () if modality in ("", "MR") else (f"{name}: Modality is {modality}, but the networks know MR alone",)
+    files = dict.fromkeys(frame.file for frame in placed.frames)
+    return Series(
+        voxels=_stack(placed.frames).transpose(2, 1, 0),
+        affine=placed.affine,
+        spacing_mm=placed.spacing_mm,
+        name=name,
+        source=tuple(dict.fromkeys(file.entry.path for file in found.files)),
+        notes=(*placed.notes, *remark),
+        origin=DicomOrigin(tuple(file.header for file in files), tuple(frame.index for frame in placed.frames)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class DicomOrigin:
+    """The instances that a volume was read from.
+
+    Attributes:
+        headers: their datasets, without pixels: one for each slice, or a single one with many frames.
+        frames: the index of each slice among the frames of its file.
+    """
+
+    headers: tuple[Any, ...]
+    frames: tuple[int, ...]
+
+
+def _stack(frames: Sequence[Frame]) -> NDArray[Any]:
+    """Decodes frames, (K, rows, columns): uint8 where that is what they hold, else float32 with all scaling applied."""
+    places: dict[DicomFile, list[int]] = {}
+    for index, frame in enumerate(frames):
+        places.setdefault(frame.file, []).append(index)
+    is_plain = all(_is_plain(frame) for frame in frames)
+    stack = np.empty((len(frames), *frames[0].file.shape), np.uint8 if is_plain else np.float32)
+    has_padding = False
+    for file, indices in places.items():
+        pixels = file.pixels()
+        for index in indices:
+            frame = frames[index]
+            stored = pixels[frame.index]
+            if is_plain:
+                stack[index] = stored
+                continue
+            with np.errstate(over="ignore"):  # What overflows is infinite, and told so.
+                scaled = stored * np.float64(frame.slope) + frame.intercept
+            if file.text("PhotometricInterpretation") == "MONOCHROME1":
+                scaled = -scaled
+            stack[index] = to_finite_float32(scaled, frame.name)
+            if (padding := file.numbers("PixelPaddingValue", 1)) is not None:
+                stack[index][stored == padding] = np.nan
+                has_padding = True
+    if has_padding:
+        # What lies outside of the picture must not be its black: it may be far below all else.
+        inside = stack[~np.isnan(stack)]
+        stack[np.isnan(stack)] = inside.min() if inside.size else 0
+    return stack
+
+
+def _is_plain(frame: Frame) -> bool:
+    """Whether stored values are 8-bit and mean what they say."""
+    file = frame.file
+    is_bright = file.text("PhotometricInterpretation") == "MONOCHROME2" and file.value("PixelPaddingValue") is None
+    is_uint8 = file.whole("BitsAllocated") == 8 and file.number("PixelRepresentation", 0) == 0
+    return is_uint8 and is_bright and frame.slope == 1 and frame.intercept == 0

@@ -1,0 +1,74 @@
+"""Writing the mask of a volume as a DICOM segmentation."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from gliogate.errors import ImageError
+from gliogate.volumes.analysis import VolumeAnalysis
+from gliogate.volumes.dicom import DicomOrigin
+from gliogate.volumes.extras import require
+from gliogate.volumes.limits import naming
+from gliogate.volumes.writing import replacing
+
+SERIES_NUMBER: Final = 9001
+"""High enough to lie behind what a scanner makes."""
+
+
+def write_dicom_seg(analysis: VolumeAnalysis, path: Path) -> None:
+    """Writes a binary segmentation; see `VolumeAnalysis.save_dicom_seg`."""
+    volume = analysis.volume
+    source = f"the source of the volume, {volume.source[0]}" if volume.source else "the source of the volume"
+    if not isinstance(volume.origin, DicomOrigin):
+        raise ImageError(f"{source}, is not DICOM: a DICOM segmentation has to refer to DICOM instances")
+    if volume.affine is None:
+        raise ImageError(f"{source}, does not say where its slices lie: {'; '.join(volume.notes)}")
+    if not analysis.mask.any():
+        raise ImageError("the mask is empty: there is nothing to write as a DICOM segmentation")
+    highdicom = require("highdicom", extra="dicom")
+    # From (i, j, k) = (columns, rows, slices) to the frames as the source has them.
+    frames = volume.to_grid(analysis.mask).transpose(2, 1, 0)
+    if len(volume.origin.headers) == 1:
+        frames = frames[np.argsort(volume.origin.frames)]
+    with naming(source, "lacks what a DICOM segmentation repeats of it"):
+        segmentation = _segmentation(highdicom, list(volume.origin.headers), np.ascontiguousarray(frames))
+    with replacing(path) as draft:
+        segmentation.save_as(draft)
+
+
+def _segmentation(highdicom: Any, headers: list[Any], frames: Any) -> Any:
+    from pydicom.sr.codedict import codes
+
+    release = version("gliogate")
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="gliogate", version=release, family=codes.DCM.ArtificialIntelligence
+    )
+    tumor = highdicom.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Tumor",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=highdicom.UID(),
+        tracking_id="Tumor",
+        anatomic_regions=[codes.SCT.Brain],
+    )
+    return highdicom.seg.Segmentation(
+        source_images=headers,
+        pixel_array=frames,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[tumor],
+        series_instance_uid=highdicom.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="gliogate",
+        manufacturer_model_name="gliogate",
+        software_versions=release,
+        device_serial_number="0",
+        series_description="gliogate: tumor (research use only)",
+        content_label="TUMOR",
+    )

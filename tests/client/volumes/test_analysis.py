@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from volume_files import RAS, SPACING, analyses_of, make_head, make_tumor, to_axial, write_nifti
+
+from gliogate import ImageError
+from gliogate.volumes import VolumeAnalysis, read_volume
+from gliogate.volumes.components import feret_diameter, label_components
+
+TUMOR = to_axial(make_tumor())
+VOXEL_ML = np.prod(SPACING) / 1000
+
+
+@pytest.fixture
+def volume(tmp_path):
+    return read_volume(write_nifti(tmp_path / "head.nii", make_head()))
+
+
+@pytest.fixture
+def unknown():
+    """A volume of the same slices whose spacing nobody knows."""
+    return read_volume(to_axial(make_head()))
+
+
+def with_speck():
+    mask = TUMOR.copy()
+    mask[1, 5:7, 5] = 1
+    return mask
+
+
+def test_a_tumor_is_measured_in_millilitres_and_millimetres(volume):
+    found = VolumeAnalysis.of(volume, analyses_of(TUMOR))
+
+    assert found.verdict == "tumor"
+    assert found.tumor_volume_ml == pytest.approx(4 * 6 * 3 * VOXEL_ML)
+    [component] = found.components
+    assert component.voxels == 4 * 6 * 3
+    assert component.volume_ml == pytest.approx(found.tumor_volume_ml)
+    assert (component.first_slice, component.last_slice) == (4, 6)
+    assert component.centroid_mm == pytest.approx((RAS @ [16.5, 20.5, 5, 1])[:3])
+    # 4 pixels of 0.9 mm wide and 6 of 0.8 mm high: from the middle of an upper edge to that of a lower.
+    assert found.largest_diameter_mm == pytest.approx(np.hypot(3 * 0.9, 6 * 0.8))
+    assert found.probabilities.tolist() == [0.1] * 4 + [0.9] * 3 + [0.1]
+
+
+def test_the_mask_lies_on_the_slices_and_goes_back_onto_the_grid(volume):
+    found = VolumeAnalysis.of(volume, analyses_of(TUMOR))
+
+    assert found.mask.dtype == np.uint8
+    assert np.array_equal(found.mask, TUMOR)
+    assert np.array_equal(volume.to_grid(found.mask), make_tumor())
+
+
+def test_components_are_listed_by_size_and_specks_can_be_dropped(volume):
+    both = VolumeAnalysis.of(volume, analyses_of(with_speck()))
+    large = VolumeAnalysis.of(volume, analyses_of(with_speck()), min_component_ml=0.01)
+
+    assert [component.voxels for component in both.components] == [72, 2]
+    assert [component.voxels for component in large.components] == [72]
+    assert np.array_equal(both.mask, with_speck())
+    assert np.array_equal(large.mask, TUMOR)
+    assert VolumeAnalysis.of(volume, analyses_of(TUMOR), min_component_ml=1).components == ()
+    assert VolumeAnalysis.of(volume, analyses_of(TUMOR), min_component_ml=72 * volume.voxel_ml).mask.any()
+
+
+def test_without_spacing_millilitres_and_millimetres_are_unknown(unknown):
+    found = VolumeAnalysis.of(unknown, analyses_of(with_speck()))
+
+    assert found.tumor_volume_ml is found.largest_diameter_mm is None
+    assert found.components[0].voxels == 72
+    assert found.components[0].volume_ml is found.components[0].diameter_mm is found.components[0].centroid_mm is None
+    with pytest.raises(ImageError, match=r"min_component_ml needs the spacing, but it is unknown: .* are unknown"):
+        VolumeAnalysis.of(unknown, analyses_of(TUMOR), min_component_ml=0.1)
+
+
+def test_nothing_found_is_zero(volume):
+    found = VolumeAnalysis.of(volume, analyses_of(np.zeros_like(TUMOR)))
+
+    assert found.verdict == "no tumor"
+    assert found.components == ()
+    assert found.tumor_volume_ml == found.largest_diameter_mm == 0
+
+
+def test_analyses_of_other_slices_are_refused(volume):
+    with pytest.raises(ValueError, match="7 analyses, expected 8: one for each slice"):
+        VolumeAnalysis.of(volume, analyses_of(TUMOR[1:]))
+    with pytest.raises(ValueError, match=r"slice 0: a mask of shape \(36, 39\), expected \(36, 40\)"):
+        VolumeAnalysis.of(volume, analyses_of(TUMOR[:, :, 1:]))
+    with pytest.raises(ValueError, match="min_component_ml is nan, expected 0 or more"):
+        VolumeAnalysis.of(volume, analyses_of(TUMOR), min_component_ml=float("nan"))
+
+
+def test_to_json_holds_all_but_the_pixels(volume):
+    record = json.loads(VolumeAnalysis.of(volume, analyses_of(TUMOR)).to_json())
+
+    assert record["tumor"] is True
+    assert record["sequences"] == ["FLAIR"]
+    assert record["spacing_mm"] == pytest.approx(SPACING)
+    assert record["tumor_volume_ml"] == pytest.approx(72 * VOXEL_ML)
+    assert record["components"][0]["voxels"] == 72
+    assert record["slices"][4] == {
+        "slice": 4,
+        "tumor_probability": 0.9,
+        "tumor": True,
+        "segmented": True,
+        "area_px": 24,
+        "area_mm2": pytest.approx(24 * 0.9 * 0.8),
+    }
+    assert "FLAIR stands in" in record["notes"][0]
+
+
+@pytest.mark.parametrize("density", [0.05, 0.15, 0.3, 0.6])
+def test_components_are_those_of_scipy(density):
+    mask = (np.random.default_rng(5).random((9, 31, 23)) < density).astype(np.uint8)
+
+    labels, count = label_components(mask)
+
+    theirs, their_count = scipy.ndimage.label(mask, np.ones((3, 3, 3)))
+    assert count == their_count
+    assert np.array_equal(labels > 0, mask > 0)
+    assert len(set(zip(labels.ravel().tolist(), theirs.ravel().tolist(), strict=True))) == count + 1
+    sizes = np.bincount(labels.ravel())[1:]
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_a_row_of_pixels_is_as_long_as_they_are():
+    row = np.array([(7, column) for column in range(3, 13)])
+
+    assert feret_diameter(row, (0.5, 2.0)) == pytest.approx(20)
+    assert feret_diameter(row[:, ::-1], (0.5, 2.0)) == pytest.approx(5, rel=0.1)
+    assert feret_diameter(row[:1], (0.5, 2.0)) == pytest.approx(2)
+
+
+def test_a_disk_is_as_wide_as_its_diameter():
+    rows, columns = np.indices((201, 201)) - 100
+    disk = np.argwhere(rows**2 + columns**2 <= 80**2)
+
+    assert feret_diameter(disk, (0.5, 0.5)) == pytest.approx(80, rel=0.01)

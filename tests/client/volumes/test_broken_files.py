@@ -1,0 +1,162 @@
+"""Files that chance has broken: every one is read, or refused with an error that names it."""
+
+import gzip
+import io
+import math
+import warnings
+import zipfile
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from volume_files import RAS, axial_dicom_affine, make_head, make_instances, make_multiframe
+
+from gliogate import ImageError
+from gliogate.volumes import read_volume
+
+HEAD, AFFINE = axial_dicom_affine()
+
+chance = settings(
+    derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def dicom(compression=None, *, frames: int = 1) -> bytes:
+    instances = make_instances(HEAD, AFFINE)
+    dataset = instances[0] if frames == 1 else make_multiframe(instances, list(range(frames)))
+    if compression:
+        dataset.compress(compression, generate_instance_uid=False)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.dcm", dicom())
+    return file.getvalue()
+
+
+def npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, make_head())
+    return file.getvalue()
+
+
+WHOLE = {
+    "plain.dcm": dicom(),
+    "frames.dcm": dicom(frames=3),
+    "rle.dcm": dicom(RLELossless),
+    "j2k.dcm": dicom(JPEG2000Lossless),
+    "jls.dcm": dicom(JPEGLSLossless),
+    "study.zip": zipped(),
+    "head.nii": nibabel.Nifti1Image(make_head(), RAS).to_bytes(),
+    "head.npy": npy(),
+}
+
+# Most of a file is voxels, in which nothing can be wrong: what breaks is mostly near the front.
+places = st.one_of(st.integers(0, 2500), st.integers(0, 20_000))
+wrong = st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+@chance
+@given(patches=st.lists(st.tuples(places, wrong), max_size=4), end=st.one_of(st.none(), st.integers(0, 4000)))
+@example(patches=[], end=None)
+@example(patches=[(WHOLE["plain.dcm"].index(b"\2\0\2\0UI") + 5, b"\0")], end=None)
+def test_bytes_that_were_changed_or_cut(tmp_path, name, patches, end):
+    data = bytearray(WHOLE[name])
+    for place, patch in patches:
+        place %= len(data)
+        data[place : place + len(patch)] = patch
+    path = tmp_path / name
+    path.write_bytes(data[:end])
+
+    read_or_refuse(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@chance
+@given(place=st.integers(0, 400), patch=wrong)
+def test_a_compressed_nifti_with_a_changed_header(tmp_path, place, patch):
+    data = bytearray(WHOLE["head.nii"])
+    data[place : place + len(patch)] = patch
+    path = tmp_path / "head.nii.gz"
+    path.write_bytes(gzip.compress(bytes(data), 1))
+
+    read_or_refuse(path)
+
+
+NUMBERS = st.one_of(
+    st.integers(-(2**31), 2**31 - 1), st.floats(), st.sampled_from([0, 1, -1, math.nan, math.inf, 1e300, 2**31 - 1])
+)
+VALUES = st.one_of(
+    st.none(), st.just(""), NUMBERS, st.lists(NUMBERS, max_size=7), st.text("0123456789.eE+-\\ax", max_size=9)
+)
+KEYWORDS = """
+    BitsAllocated BitsStored Columns HighBit ImageOrientationPatient ImagePositionPatient InstanceNumber NumberOfFrames
+    PhotometricInterpretation PixelPaddingValue PixelRepresentation PixelSpacing RescaleIntercept RescaleSlope Rows
+    SamplesPerPixel SeriesInstanceUID SeriesNumber SliceThickness SpacingBetweenSlices
+""".split()  # noqa: SIM905  a list of twenty would take a page
+
+
+@pytest.mark.filterwarnings("ignore")
+@chance
+@given(changes=st.dictionaries(st.sampled_from(KEYWORDS), VALUES, min_size=1, max_size=3), all_of_them=st.booleans())
+@example(changes={"PixelPaddingValue": [0, 0]}, all_of_them=False)
+def test_dicom_fields_that_hold_anything(tmp_path, changes, all_of_them):
+    for index, dataset in enumerate(make_instances(HEAD[:, :, :3], AFFINE)):
+        try:
+            for keyword, value in changes.items() if all_of_them or index == 1 else ():
+                setattr(dataset, keyword, value)
+            file = io.BytesIO()
+            dataset.save_as(file, enforce_file_format=True)
+        except Exception:  # What pydicom refuses to write, nobody has to read.
+            assume(False)
+        (tmp_path / f"{index}.dcm").write_bytes(file.getvalue())
+
+    read_or_refuse(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_number_that_is_a_broken_sequence_is_named(tmp_path):
+    broken_item = b"\x28\0\x10\0US\3\0abc"
+    item = b"\xfe\xff\0\xe0" + len(broken_item).to_bytes(4, "little") + broken_item
+    sequence = b"\x28\0\0\1SQ\0\0" + len(item).to_bytes(4, "little") + item
+    bits_allocated = b"\x28\0\0\1US\2\0\x10\0"
+    path = tmp_path / "a.dcm"
+    path.write_bytes(WHOLE["plain.dcm"].replace(bits_allocated, sequence))
+
+    with pytest.raises(ImageError, match=r"a\.dcm: BitsAllocated cannot be read"):
+        read_volume(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("group", [b"\0\x52\x29\x92", b"\0\x52\x30\x92"])
+@pytest.mark.parametrize("vr", [b"UN", b"UT", b"OW", b"OB"])
+def test_functional_groups_of_another_type_are_refused_or_do_without(tmp_path, group, vr):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(WHOLE["frames.dcm"].replace(group + b"SQ", group + vr))
+
+    read_or_refuse(path)
+
+
+def read_or_refuse(path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom tells what it finds odd; the error is ours to give.
+            volume = read_volume(path)
+    except ImageError as error:
+        message = str(error)
+    else:
+        assert volume.slices.dtype == np.uint8
+        assert volume.slices.ndim == 4
+        assert volume.affine is None or np.isfinite(volume.affine).all()
+        assert volume.voxel_ml is None or 0 < volume.voxel_ml < math.inf
+        return
+    assert str(path) in message

@@ -1,0 +1,275 @@
+import gzip
+import itertools
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from volume_files import RAS, SHAPE, SPACING, make_head, to_axial, write_nifti
+
+from gliogate import ImageError
+from gliogate.volumes import read_volume
+
+HEAD = make_head()
+AXIAL = to_axial(HEAD)
+
+ORIENTATIONS = [
+    "".join(codes) for order in itertools.permutations(("LR", "PA", "IS")) for codes in itertools.product(*order)
+]
+
+
+def reoriented(codes: str, voxels: np.ndarray = HEAD, affine: np.ndarray = RAS) -> tuple[np.ndarray, np.ndarray]:
+    """The head with its axes in another order, told as the directions that they run to."""
+    image = nibabel.Nifti1Image(voxels, affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.io_orientation(affine), nibabel.orientations.axcodes2ornt(tuple(codes))
+    )
+    turned = image.as_reoriented(turn)
+    return np.asarray(turned.dataobj), turned.affine
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_slices_look_the_same_however_the_axes_run(tmp_path, codes):
+    reference = read_volume(write_nifti(tmp_path / "reference.nii", HEAD))
+
+    volume = read_volume(write_nifti(tmp_path / "head.nii.gz", *reoriented(codes)))
+
+    assert np.array_equal(volume.slices, reference.slices)
+    assert np.allclose(volume.slices_affine, reference.slices_affine)
+    assert volume.spacing_mm == pytest.approx(SPACING)
+    assert volume.plane == "axial"
+
+
+def test_the_nose_is_up_and_the_right_ear_on_the_left(tmp_path):
+    slices = read_volume(write_nifti(tmp_path / "head.nii", HEAD)).slices[..., 1]
+
+    assert slices.shape == (SHAPE[2], SHAPE[1], SHAPE[0])
+    assert slices[3, 0].max() == 255
+    assert slices[3, -1].max() < 150
+    assert slices[3, :, 0].max() > slices[3, :, -1].max()
+    assert slices[-1].max() > slices[0].max()
+
+
+def test_slices_are_scaled_together(tmp_path):
+    slices = read_volume(write_nifti(tmp_path / "head.nii", HEAD)).slices[..., 1]
+
+    assert np.array_equal(slices, np.rint(np.clip(AXIAL / np.percentile(HEAD, 99.9), 0, 1) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "plane"), [((1, 1, 1), "axial"), ((1, 1, 5), "axial"), ((1, 5, 1), "coronal"), ((5, 1, 1), "sagittal")]
+)
+def test_slices_are_cut_across_the_widest_spacing_or_else_axially(tmp_path, spacing, plane):
+    volume = read_volume(write_nifti(tmp_path / "head.nii", HEAD, np.diag([*spacing, 1.0])))
+
+    assert volume.plane == plane
+    assert any("the networks know axial ones alone" in note for note in volume.notes) == (plane != "axial")
+    views = {
+        "axial": AXIAL,
+        "coronal": HEAD.transpose(1, 2, 0)[:, ::-1, ::-1],
+        "sagittal": HEAD.transpose(0, 2, 1)[:, ::-1, ::-1],
+    }
+    assert volume.slices.shape[:3] == views[plane].shape
+    brightest = np.unravel_index(views[plane].argmax(), views[plane].shape)
+    assert volume.slices[(*brightest, 1)] == 255
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "SRP"])
+def test_an_array_on_the_slices_comes_back_to_the_same_voxels(tmp_path, codes):
+    voxels, affine = reoriented(codes)
+    volume = read_volume(write_nifti(tmp_path / "head.nii", voxels, affine))
+
+    assert np.array_equal(volume.to_grid(AXIAL), voxels)
+    with pytest.raises(ValueError, match=r"shape \(8, 36\), expected that of the slices, \(8, 36, 40\)"):
+        volume.to_grid(AXIAL[..., 0])
+
+
+def test_pixels_that_are_not_square_are_noted(tmp_path):
+    volume = read_volume(write_nifti(tmp_path / "head.nii", HEAD, np.diag([1, 1.4, 2, 1])))
+
+    assert volume.spacing_mm == pytest.approx((1, 1.4, 2))
+    assert "pixels are 1 x 1.4 mm, but the networks know square ones" in volume.notes[1]
+
+
+def test_slope_intercept_and_a_fourth_axis_of_one_are_read(tmp_path):
+    image = nibabel.Nifti1Image(HEAD[..., None].astype(np.int16), RAS)
+    image.header.set_slope_inter(0.5, -100)
+    nibabel.save(image, tmp_path / "head.nii.gz")
+
+    volume = read_volume(tmp_path / "head.nii.gz")
+
+    assert np.array_equal(volume.slices[..., 1], read_volume(write_nifti(tmp_path / "b.nii", HEAD)).slices[..., 1])
+    assert volume.ranges[1] == (-100, 0.5 * np.percentile(HEAD, 99.9) - 100)
+
+
+def test_nifti_2_and_big_endian_are_read(tmp_path):
+    nibabel.save(nibabel.Nifti2Image(HEAD, RAS), tmp_path / "two.nii")
+    big = nibabel.Nifti1Image(HEAD, RAS, nibabel.Nifti1Header(endianness=">"))
+    nibabel.save(big, tmp_path / "big.nii")
+
+    for name in ("two.nii", "big.nii"):
+        volume = read_volume(tmp_path / name)
+        assert volume.slices[3, 0].max() == 255
+        assert np.allclose(volume.affine, RAS)
+
+
+def test_without_an_orientation_the_guess_is_said(tmp_path):
+    volume = read_volume(write_nifti(tmp_path / "head.nii", HEAD, None))
+
+    assert "sform_code and qform_code are 0: orientation is a guess" in volume.notes[1]
+
+
+def test_three_files_become_the_three_channels_whatever_their_orientation(tmp_path):
+    volume = read_volume(
+        {
+            "pre": write_nifti(tmp_path / "a.nii", *reoriented("LPS", HEAD // 2)),
+            "flair": write_nifti(tmp_path / "b.nii.gz", HEAD),
+            "post": write_nifti(tmp_path / "c.nii", *reoriented("SAL", HEAD[::-1])),
+        }
+    )
+
+    assert volume.sequences == ("pre-contrast", "FLAIR", "post-contrast")
+    flair = volume.slices[..., 1]
+    assert np.abs(volume.slices[..., 0].astype(int) - flair).max() <= 1
+    assert np.array_equal(volume.slices[..., 2], flair[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("BraTS_01_flair.nii.gz", "BraTS_01_t1.nii.gz", "BraTS_01_t1ce.nii.gz", "BraTS_01_t2.nii.gz"),
+        ("BraTS-7-t2f.nii.gz", "BraTS-7-t1n.nii.gz", "BraTS-7-t1c.nii.gz", "BraTS-7-seg.nii.gz"),
+        ("sub-01_FLAIR.nii", "sub-01_T1w.nii", "sub-01_ce-gadolinium_T1w.nii", "sub-01_T2w.nii"),
+    ],
+)
+def test_a_folder_of_files_that_say_what_they_are(tmp_path, names):
+    for index, name in enumerate(names):
+        write_nifti(tmp_path / name, (HEAD * (index + 1)).astype(np.int32))
+
+    volume = read_volume(tmp_path)
+
+    assert volume.sequences == ("pre-contrast", "FLAIR", "post-contrast")
+    whites = [white for _, white in volume.ranges]
+    assert whites == pytest.approx([2 * whites[1], whites[1], 3 * whites[1]])
+    assert volume.notes == (f"{tmp_path}: left out {names[3]}",)
+
+
+def test_a_file_that_calls_itself_t1_is_not_taken_for_flair_by_itself(tmp_path):
+    path = write_nifti(tmp_path / "sub-01_T1w.nii.gz", HEAD)
+
+    with pytest.raises(ImageError, match=r"no FLAIR recognised among .*T1w\.nii\.gz \(pre\): say which is which"):
+        read_volume(path)
+    assert read_volume({"flair": path}).sequences == ("FLAIR",)
+
+
+def test_8_bit_voxels_are_taken_as_they_are(tmp_path):
+    volume = read_volume(write_nifti(tmp_path / "head.nii.gz", (HEAD // 8).astype(np.uint8)))
+
+    assert np.array_equal(volume.slices[..., 1], AXIAL // 8)
+    assert volume.ranges == ((0, 255),) * 3
+
+
+def test_files_of_different_geometry_are_not_mixed(tmp_path):
+    flair = write_nifti(tmp_path / "flair.nii", HEAD)
+    moved = RAS.copy()
+    moved[:3, 3] += (0, 0, 3)
+
+    with pytest.raises(
+        ImageError, match=r"pre\.nii and .*flair\.nii have different geometry: corners are up to 3\.0 mm"
+    ):
+        read_volume({"pre": write_nifti(tmp_path / "pre.nii", HEAD, moved), "flair": flair})
+    with pytest.raises(ImageError, match=r"\(7, 36, 40\) and \(8, 36, 40\) voxels along slices, rows and columns"):
+        read_volume({"post": write_nifti(tmp_path / "post.nii", HEAD[..., 1:]), "flair": flair})
+
+
+def patched(at: int, data: bytes):
+    def change(path):
+        content = bytearray(path.read_bytes())
+        content[at : at + len(data)] = data
+        path.write_bytes(content)
+
+    return change
+
+
+def int16(*values):
+    return np.array(values, "<i2").tobytes()
+
+
+def float32(*values):
+    return np.array(values, "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "sizeof_hdr is 0, expected 348 or 540: no NIfTI"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "has 200 bytes, expected a header of 348"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged or cut short"),
+        (patched(344, b"ni1\0"), r"magic is b'ni1', expected n\+1 or n\+2"),
+        (patched(40, int16(3, 30000, 30000, 30000)), "dim: 30000 x 30000 x 30000 is too large, expected at most 4096"),
+        (patched(40, int16(3, 4096, 4096, 4096)), "is too large"),
+        (patched(40, int16(3, 0, 1, 1)), "expected at least one voxel along every axis"),
+        (patched(40, int16(3, -1, 1, 1)), "expected at least one voxel along every axis"),
+        (patched(40, int16(4, 40, 36, 2, 4)), r"dim is \[40, 36, 2, 4\], expected one volume"),
+        (patched(40, int16(2)), r"dim\[0\] is 2, expected 3"),
+        (patched(40, int16(300)), r"dim\[0\] is 300, expected 3"),
+        (patched(70, int16(1792)), "datatype is complex128, expected integers or floats"),
+        (patched(70, int16(77)), "77"),
+        (patched(70, int16(128)), "datatype is RGB, expected integers or floats"),
+        (patched(80, float32(float("nan"))), r"pixdim is \[nan, .*\], expected spacings above 0 mm"),
+        (patched(80, float32(0)), r"pixdim is \[0\.0, .*\], expected spacings above 0 mm"),
+        (patched(280, float32(float("nan"))), "srow gives the affine .* expected one that can be inverted"),
+        (patched(280, float32(*[0] * 12)), "srow gives the affine .* expected one that can be inverted"),
+        (patched(123, bytes([1])), "xyzt_units is meter, expected mm"),
+        (patched(108, float32(float("inf"))), "vox_offset is inf"),
+        (patched(108, float32(1e9)), "is damaged or cut short"),
+        (patched(112, float32(1e38, 0)), r"voxels are NaN, infinite or beyond 1e\+30"),
+    ],
+)
+def test_a_header_that_lies_is_named(tmp_path, change, message):
+    path = write_nifti(tmp_path / "head.nii", HEAD.astype(np.int32))
+    change(path)
+
+    with pytest.raises(ImageError, match=message) as raised:
+        read_volume(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e31, -1e300])
+def test_voxels_that_are_no_numbers_are_named(tmp_path, value):
+    voxels = HEAD.astype(np.float64)
+    voxels[3, 4, 5] = value
+
+    with pytest.raises(ImageError, match=r"1 voxels are NaN, infinite or beyond 1e\+30, the first at \(3, 4, 5\)"):
+        read_volume(write_nifti(tmp_path / "head.nii", voxels))
+
+
+def test_a_gzip_that_is_cut_short_or_none_is_named(tmp_path):
+    path = write_nifti(tmp_path / "head.nii.gz", HEAD)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(ImageError, match=r"head\.nii\.gz: is damaged or cut short"):
+        read_volume(path)
+
+    path.write_bytes(b"no gzip at all")
+    with pytest.raises(ImageError, match=r"head\.nii\.gz: cannot be read: Not a gzipped file"):
+        read_volume(path)
+
+
+def test_a_header_extension_is_left_unread(tmp_path):
+    path = write_nifti(tmp_path / "head.nii", HEAD)
+    content = bytearray(path.read_bytes())
+    content[348:352] = b"\1\0\0\0"
+    content[352:352] = np.array([2**31 - 16, 6], "<i4").tobytes() + b"\0" * 8
+    content[108:112] = float32(368)
+    path = tmp_path / "extended.nii.gz"
+    path.write_bytes(gzip.compress(bytes(content)))
+
+    assert read_volume(path).slices[3, 0].max() == 255
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    path = write_nifti(tmp_path / "head.nii", HEAD)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+
+    with pytest.raises(ImageError, match=r"nibabel is not installed .*: pip install 'gliogate\[nifti\]'"):
+        read_volume(path)
