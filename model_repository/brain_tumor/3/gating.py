@@ -128,11 +128,25 @@ class Request:
         return not self.outputs.isdisjoint((TUMOR_MASK, MASK_PROBABILITY))
 
 
+@dataclass
+class Tally:
+    """What became of the slices of a batch that a mask was asked for.
+
+    Attributes:
+        opened: how many the segmenter was to see.
+        shut: how many it was not.
+    """
+
+    opened: int = 0
+    shut: int = 0
+
+
 def run(
     requests: Sequence[Request],
     detect: Callable[[Array], Array],
     segment: Callable[[Array], Array],
     xp: ModuleType = np,
+    tally: Tally | None = None,
 ) -> list[dict[str, Array] | Exception]:
     """Answers several requests with at most one call of each network.
 
@@ -141,6 +155,7 @@ def run(
         detect: slices to tumor probabilities, FP32 [rows, 1].
         segment: slices to mask probabilities, FP32 [rows, 256, 256].
         xp: the array module of the slices, `numpy` or `cupy`.
+        tally: is added to.
 
     Returns:
         For every request the outputs that it asked for, by name, or the exception that failed it: `CancelledError`, or
@@ -158,7 +173,11 @@ def run(
     opened = probability >= batch.column([request.settings.bar for request in requests])
 
     batch.drop_cancelled()
-    passed = opened[:, 0] & batch.rows_of(lambda request: request.needs_segmenter)
+    wanted = batch.rows_of(lambda request: request.needs_segmenter)
+    passed = opened[:, 0] & wanted
+    if tally is not None:
+        tally.opened += int(passed.sum())
+        tally.shut += int((wanted & ~passed).sum())
     mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
     batch.ask(segment, passed, answers=mask_probability)
     mask_threshold = batch.column([request.settings.mask_threshold for request in requests])

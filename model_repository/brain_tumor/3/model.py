@@ -7,6 +7,7 @@ Each network is called at most once for a batch, through BLS. Triton never hands
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import gating
+from .counters import Counters, Stopwatch
 
 try:
     import cupy
@@ -40,23 +42,38 @@ class TritonPythonModel:
             self._operating_point = gating.read_operating_point(version / "operating_point.json")
         except (OSError, gating.InvalidValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        self._counters = Counters()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers a batch: one response for every request, in order. A request that is wrong fails alone."""
-        outcomes: list[Any] = [self._read(request) for request in requests]
-        valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
-        if valid:
-            batch = [outcomes[index] for index in valid]
-            xp = np if all(isinstance(request.images, np.ndarray) for request in batch) else cupy
-            answers = gating.run(
-                batch,
-                detect=partial(_infer, "tumor_detector", gating.TUMOR_PROBABILITY),
-                segment=partial(_infer, "tumor_segmenter", gating.MASK_PROBABILITY),
-                xp=xp,
-            )
-            for index, answer in zip(valid, answers, strict=True):
-                outcomes[index] = answer
-        return [_response(outcome) for outcome in outcomes]
+        watch, tally = Stopwatch(), gating.Tally()
+        with watch.stage("gate"):
+            outcomes: list[Any] = [self._read(request) for request in requests]
+            valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
+            if valid:
+                batch = [outcomes[index] for index in valid]
+                xp = np if all(isinstance(request.images, np.ndarray) for request in batch) else cupy
+                answers = gating.run(
+                    batch,
+                    detect=partial(_infer, watch, "detector", gating.TUMOR_PROBABILITY),
+                    segment=partial(_infer, watch, "segmenter", gating.MASK_PROBABILITY),
+                    xp=xp,
+                    tally=tally,
+                )
+                for index, answer in zip(valid, answers, strict=True):
+                    outcomes[index] = answer
+            responses = [_response(outcome) for outcome in outcomes]
+        self._count(outcomes, tally, watch)
+        return responses
+
+    def _count(self, outcomes: list[Any], tally: gating.Tally, watch: Stopwatch) -> None:
+        for outcome, amount in Counter(map(_name_of, outcomes)).items():
+            self._counters.requests.add(amount, outcome)
+        self._counters.slices.add(tally.opened, "opened")
+        self._counters.slices.add(tally.shut, "shut")
+        self._counters.batches.add()
+        for stage, seconds in watch.seconds.items():
+            self._counters.seconds.add(seconds, stage)
 
     def _read(self, request: Any) -> gating.Request | Exception:
         try:
@@ -70,8 +87,13 @@ class TritonPythonModel:
             return error
 
 
-def _infer(model: str, output: str, images: gating.Array) -> gating.Array:
+def _infer(watch: Stopwatch, stage: str, output: str, images: gating.Array) -> gating.Array:
     """Returns one output of a network, in the memory that the images are in."""
+    with watch.stage(stage):
+        return _ask(f"tumor_{stage}", output, images)
+
+
+def _ask(model: str, output: str, images: gating.Array) -> gating.Array:
     on_host = isinstance(images, np.ndarray)
     request = pb_utils.InferenceRequest(
         model_name=model,
@@ -115,6 +137,18 @@ def _response(outcome: dict[str, gating.Array] | Exception) -> Any:
     if isinstance(outcome, Exception):
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(outcome), _code(outcome)))
     return pb_utils.InferenceResponse([_tensor(name, array) for name, array in outcome.items()])
+
+
+def _name_of(outcome: dict[str, gating.Array] | Exception) -> str:
+    """An outcome as the counters have it."""
+    if not isinstance(outcome, Exception):
+        return "answered"
+    names = {
+        pb_utils.TritonError.INVALID_ARG: "invalid",
+        pb_utils.TritonError.CANCELLED: "cancelled",
+        pb_utils.TritonError.UNAVAILABLE: "unavailable",
+    }
+    return names.get(_code(outcome), "failed")
 
 
 def _code(error: Exception) -> int:
