@@ -1,0 +1,69 @@
+"""The examples run as they stand, in a folder of their own, against a real Triton."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from tiny_networks import slices
+
+EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
+
+
+@pytest.fixture
+def run(tiny_server, tmp_path):
+    """Runs an example; returns the lines that it printed."""
+    for index, share in enumerate((0.25, 0.75)):
+        cv2.imwrite(str(tmp_path / f"slice_{index}.png"), slices(share)[0])
+    (tmp_path / "slice_9.png").write_bytes(b"broken")
+    # In NIfTI's order of axes; what is white fills three quarters of two of five slices, and no column at the border.
+    head = np.stack([np.roll(slices(share)[0][..., 1], 20, 1) for share in (0.25, 0.75, 0.75, 0.25, 0.25)])
+    nibabel.save(nibabel.Nifti1Image(head.transpose(2, 1, 0), np.diag([1, 1, 5, 1])), tmp_path / "flair.nii.gz")
+
+    def run(*command):
+        environment = os.environ | {"GLIOGATE_URL": tiny_server.url}
+        told = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stderr
+        return told.stdout.splitlines()
+
+    return run
+
+
+def test_one_slice(run, tmp_path):
+    lines = run(EXAMPLES / "one_slice.py", "slice_1.png")
+
+    assert lines[0] == "tumor, probability 0.750"
+    assert lines[1].startswith("49152 pixels in BoundingBox(x=0, y=0")
+    assert cv2.imread(str(tmp_path / "overlay.png")).shape == (256, 256, 3)
+
+
+def test_folder(run):
+    clear, tumor, broken = run(EXAMPLES / "folder.py", ".")
+
+    assert (clear, tumor) == ("slice_0.png: no tumor, 0 pixels", "slice_1.png: tumor, 49152 pixels")
+    assert broken.startswith("slice_9.png: ")
+
+
+def test_triage(run, tmp_path):
+    (tmp_path / "slice_9.png").unlink()
+
+    assert run(EXAMPLES / "triage.py", ".") == ["0.750 slice_1.png", "0.250 slice_0.png"]
+
+
+def test_volume(run, tmp_path):
+    lines = run(EXAMPLES / "volume.py", "flair.nii.gz")
+
+    assert lines[0].startswith("tumor: 491.5 ml, ")
+    assert any("FLAIR stands in" in line for line in lines)
+    assert nibabel.load(tmp_path / "mask.nii.gz").shape == (256, 256, 5)
+    assert cv2.imread(str(tmp_path / "montage.png")) is not None
+
+
+def test_own_tests(run):
+    assert "1 passed" in run("-m", "pytest", "-q", EXAMPLES / "own_tests.py", "-p", "no:cacheprovider")[-1]
