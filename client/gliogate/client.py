@@ -208,7 +208,8 @@ class Client(BaseClient):
             The analysis, its mask on the source's own grid; see `gliogate.volumes.VolumeAnalysis`.
 
         Raises:
-            ImageError: the volume cannot be read, or the extra that reads it is not installed.
+            ImageError: the volume cannot be read.
+            MissingExtraError: the extra that reads it is not installed.
             GliogateError: of the kinds that `analyze` raises.
         """
         from gliogate.volumes import Volume, VolumeAnalysis, read_volume

@@ -2,6 +2,7 @@
 
     GliogateError
     ├── ImageError                   a picture cannot be read, or cannot be a slice
+    ├── MissingExtraError            what was asked for needs an extra that is not installed
     ├── EmbeddedServerError          the embedded Triton did not start, or died
     ├── ClientClosedError            a client was used after it was closed
     ├── ForkedClientError            a client was used in a process forked from the one that made it
@@ -22,6 +23,10 @@ class GliogateError(Exception):
 
 class ImageError(GliogateError, ValueError):
     """A picture cannot be read, or has a shape, type or value that no slice can have."""
+
+
+class MissingExtraError(GliogateError, ImportError):
+    """What was asked for needs a library that is not installed; the message names the extra that brings it."""
 
 
 class EmbeddedServerError(GliogateError, RuntimeError):

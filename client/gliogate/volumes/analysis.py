@@ -125,7 +125,8 @@ class VolumeAnalysis:
         """Writes the mask as NIfTI (`.nii`, `.nii.gz`), 0 and 1, on the source's grid: it opens over the source.
 
         Raises:
-            ImageError: nibabel is not installed (extra `nifti`), or the path has another extension.
+            MissingExtraError: nibabel is not installed (extra `nifti`).
+            ImageError: the path has another extension.
             OSError: the file cannot be written; what was there before is left.
         """
         from gliogate.volumes.writing import write_nifti
@@ -138,7 +139,8 @@ class VolumeAnalysis:
         Slices without tumor have no frame in it.
 
         Raises:
-            ImageError: highdicom is not installed (extra `dicom`), the mask is empty, the source is not DICOM, or its
+            MissingExtraError: highdicom is not installed (extra `dicom`).
+            ImageError: the mask is empty, the source is not DICOM, or its
                 instances lack what a segmentation has to repeat.
             OSError: the file cannot be written; what was there before is left.
         """

@@ -29,7 +29,8 @@ def read_dicom(path: Path, choice: Choice | None = None) -> Volume:
             are recognised by what they say of themselves, or there is only one.
 
     Raises:
-        ImageError: pydicom is not installed, a file is broken or too large, no series or more than one comes into
+        MissingExtraError: pydicom is not installed.
+        ImageError: a file is broken or too large, no series or more than one comes into
             question, the choice names none, or geometries are mixed.
     """
     with open_entries(path) as entries:

@@ -74,7 +74,8 @@ class DicomFile:
         entry: the file.
 
     Raises:
-        ImageError: pydicom is not installed, or the file is broken or too large.
+        MissingExtraError: pydicom is not installed.
+        ImageError: the file is broken or too large.
     """
 
     def __init__(self, entry: Entry) -> None:

@@ -32,7 +32,8 @@ def read_nifti(path: Path) -> Series:
     The header is held against the limits before any voxel is read; extensions of the header are left out.
 
     Raises:
-        ImageError: nibabel is not installed, or the file is broken, too large, in another unit than mm, or holds
+        MissingExtraError: nibabel is not installed.
+        ImageError: the file is broken, too large, in another unit than mm, or holds
             anything but one volume of finite real numbers.
     """
     nibabel = require("nibabel", extra="nifti")

@@ -55,7 +55,8 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None) -> Volume
 
     Raises:
         ImageError: the source cannot be read, is too large (`gliogate.volumes.limits`), does not say which of its
-            series to read, or mixes geometries; or the extra that reads it is not installed, which the message names.
+            series to read, or mixes geometries.
+        MissingExtraError: the extra that reads it is not installed.
     """
     if isinstance(source, np.ndarray):
         return of_array(source)

@@ -18,7 +18,7 @@ from volume_files import (
     write_dicom,
 )
 
-from gliogate import ImageError
+from gliogate import ImageError, MissingExtraError
 from gliogate.volumes import read_volume
 
 HEAD, AFFINE = axial_dicom_affine()
@@ -436,5 +436,5 @@ def test_a_broken_zip_is_named(tmp_path, instances):
 def test_a_missing_extra_is_named(tmp_path, instances, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
 
-    with pytest.raises(ImageError, match=r"pydicom is not installed .*: pip install 'gliogate\[dicom\]'"):
+    with pytest.raises(MissingExtraError, match=r"pydicom is not installed .*: pip install 'gliogate\[dicom\]'"):
         read_volume(write_dicom(tmp_path, instances))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from volume_files import RAS, SHAPE, SPACING, make_head, to_axial, write_nifti
 
-from gliogate import ImageError
+from gliogate import ImageError, MissingExtraError
 from gliogate.volumes import read_volume
 
 HEAD = make_head()
@@ -271,5 +271,5 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     path = write_nifti(tmp_path / "head.nii", HEAD)
     monkeypatch.setitem(sys.modules, "nibabel", None)
 
-    with pytest.raises(ImageError, match=r"nibabel is not installed .*: pip install 'gliogate\[nifti\]'"):
+    with pytest.raises(MissingExtraError, match=r"nibabel is not installed .*: pip install 'gliogate\[nifti\]'"):
         read_volume(path)
