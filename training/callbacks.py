@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from gliogate.files import replacing
 from training.errors import TrainingError
-from training.files import replacing
 
 Validate = Callable[[keras.Model], dict[str, float]]
 """Figures of a network on slices that it does not learn from, each named `val_…`."""

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gliogate.files import replacing
 from gliogate.runs import FILE_WIDTH
 from training.errors import RunError
-from training.files import replacing
 from training.metrics import patient_interval
 from training.report.frame import NONE, number, render, span
 

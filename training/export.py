@@ -11,13 +11,14 @@ import keras
 import numpy as np
 
 from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, TUMOR_PROBABILITY, Model
+from gliogate.files import replacing
 from training import metadata
 from training.answers import Answers
 from training.calibrate import FILE as OPERATING_POINT
 from training.calibrate import Calibration
 from training.data import Dataset, phantoms
 from training.errors import ParityError, RunError
-from training.files import replacing, write_json
+from training.files import write_json
 from training.networks import Logits, logits_of, served_networks
 from training.onnx_files import TOLERANCE, write_onnx
 from training.report.figures import summarize

@@ -1,21 +1,10 @@
-"""Files that are either there whole or not at all."""
+"""JSON files that are either there whole or not at all."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, of the same suffix; it takes the place of `path` once the block has ended without error."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from gliogate.files import replacing
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from gliogate.files import replacing
 from training.batches import EpochBatches
 from training.callbacks import Averaged, Checkpoint, Progress, Seconds, Validate, Validation
 from training.data import Dataset
 from training.devices import all_devices
-from training.files import replacing
 from training.losses import loss_of
 from training.networks import network_of
 from training.overlap import Dice, Jaccard

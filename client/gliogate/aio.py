@@ -129,9 +129,11 @@ class AsyncClient(BaseClient):
     ) -> "VolumeAnalysis":
         """See `Client.analyze_volume`."""
         from gliogate.volumes import Volume, VolumeAnalysis, read_volume
+        from gliogate.volumes.analysis import check_droppable
 
         self._check_usable()
         head = volume if isinstance(volume, Volume) else await asyncio.to_thread(read_volume, volume)
+        check_droppable(head, min_component_ml)
         results = self.analyze_many(head.slices, in_flight=in_flight, **options)
         analyses = [analysis async for analysis in results]
         return await asyncio.to_thread(VolumeAnalysis.of, head, analyses, min_component_ml=min_component_ml)

@@ -208,14 +208,16 @@ class Client(BaseClient):
             The analysis, its mask on the source's own grid; see `gliogate.volumes.VolumeAnalysis`.
 
         Raises:
-            ImageError: the volume cannot be read.
+            ImageError: the volume cannot be read, or `min_component_ml` is given and the spacing unknown.
             MissingExtraError: the extra that reads it is not installed.
             GliogateError: of the kinds that `analyze` raises.
         """
         from gliogate.volumes import Volume, VolumeAnalysis, read_volume
+        from gliogate.volumes.analysis import check_droppable
 
         self._check_usable()
         head = volume if isinstance(volume, Volume) else read_volume(volume)
+        check_droppable(head, min_component_ml)
         analyses = list(self.analyze_many(head.slices, in_flight=in_flight, **options))
         return VolumeAnalysis.of(head, analyses, min_component_ml=min_component_ml)
 
@@ -351,7 +353,6 @@ class Client(BaseClient):
         self._check_usable()
         answer: Future[tuple[InferResult, float]] = Future()
         record = CallRecord(request.id, self.url)
-        arguments = self._arguments(request, record)
         sent = time.perf_counter()
 
         def answered(result: InferResult | None, error: BaseException | None) -> None:
@@ -371,9 +372,11 @@ class Client(BaseClient):
                 raise
 
         try:
+            arguments = self._arguments(request, record)
             started = self._sender.submit(start)
-        except RuntimeError:
-            self._check_usable()  # Another thread has just closed the client.
+        except BaseException as error:
+            record.failed(error)
+            self._check_usable()  # Another thread may just have closed the client.
             raise
         return _Call(request, started, answer)
 

@@ -56,7 +56,7 @@ SERVER = ServerInfo("0.0.0", tuple(ModelInfo(model.name, ("1",), 32, 128) for mo
 class _FakeServer:
     """Answers requests as the gate would that knows every tumor."""
 
-    def __init__(self, *, prevalence: float, seed: int, failures: Iterable[Exception | None]) -> None:
+    def __init__(self, prevalence: float, seed: int, failures: Iterable[Exception | None]) -> None:
         self._phantoms = list(make_phantoms(PHANTOMS, prevalence=prevalence, seed=seed))
         self._failures = iter(failures)
 
@@ -107,7 +107,7 @@ class FakeClient(Client):
         failures: Iterable[Exception | None] = (),
     ) -> None:
         super().__init__(url)
-        self._server = _FakeServer(prevalence=prevalence, seed=seed, failures=failures)
+        self._server = _FakeServer(prevalence, seed, failures)
 
     def server_info(self) -> ServerInfo:
         """What a server could say of itself."""
@@ -141,7 +141,7 @@ class FakeAsyncClient(AsyncClient):
         failures: Iterable[Exception | None] = (),
     ) -> None:
         super().__init__(url)
-        self._server = _FakeServer(prevalence=prevalence, seed=seed, failures=failures)
+        self._server = _FakeServer(prevalence, seed, failures)
 
     async def server_info(self) -> ServerInfo:
         """What a server could say of itself."""

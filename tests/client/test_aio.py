@@ -7,7 +7,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from troubled_triton import TroubledTriton, troubled_triton
+from troubled_triton import TroubledTriton
 
 from gliogate import (
     Analysis,
@@ -22,12 +22,6 @@ from gliogate import (
 from gliogate.contract import DETECTOR
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
-
-
-@pytest.fixture
-def triton():
-    with troubled_triton() as triton:
-        yield triton
 
 
 def test_it_has_the_names_and_parameters_of_the_other_client():

@@ -26,10 +26,9 @@ SLICE = np.zeros((256, 256, 3), np.uint8)
 
 
 @pytest.fixture
-def triton():
-    with troubled_triton() as triton:
-        triton.failures = 1000
-        yield triton
+def triton(triton):
+    triton.failures = 1000
+    return triton
 
 
 @pytest.fixture

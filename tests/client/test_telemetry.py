@@ -11,17 +11,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from troubled_triton import troubled_triton
 
-from gliogate import AsyncClient, Client, ServerUnavailableError
+from gliogate import TLS, AsyncClient, Client, ServerUnavailableError
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
-
-
-@pytest.fixture
-def triton():
-    with troubled_triton() as triton:
-        yield triton
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +69,17 @@ def test_a_call_that_fails_is_told(ask, triton, spans, caplog):
     assert not call.status.is_ok
     assert call.attributes["error.type"] == "UNAVAILABLE"
     assert caplog.messages == [f"request study-7 to {triton.url}: UNAVAILABLE"]
+
+
+def test_a_token_that_cannot_be_had_ends_the_call_with_its_own_error(spans):
+    def read_token() -> str:
+        raise LookupError("no vault")
+
+    with Client("127.0.0.1:9", tls=TLS(), token=read_token) as client, pytest.raises(LookupError, match="no vault"):
+        client.analyze(SLICE)
+
+    (call,) = spans()
+    assert call.attributes["error.type"] == "LookupError"
 
 
 def test_nothing_is_logged_unless_the_application_asks_and_nothing_traced_without_the_extra(triton):

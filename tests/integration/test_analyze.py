@@ -434,3 +434,10 @@ def test_a_volume_is_analyzed_slice_by_slice_and_put_together(client, tiny_serve
 def test_a_volume_fails_as_a_whole_and_names_what_is_wrong(client, tmp_path):
     with pytest.raises(ImageError, match=r"absent"):
         client.analyze_volume(tmp_path / "absent")
+
+
+def test_specks_that_cannot_be_measured_are_told_of_before_anything_is_sent(client):
+    head = np.zeros((3, 256, 256), np.uint8)
+
+    with pytest.raises(ImageError, match="min_component_ml needs the spacing, but it is unknown"):
+        client.analyze_volume(head, min_component_ml=0.1, timeout_s=-1)

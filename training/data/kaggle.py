@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import track
 
 from gliogate.contract import CHANNELS, SLICE_SIZE
+from gliogate.files import replacing
 from training.data.dataset import Dataset
 from training.errors import DataError
-from training.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from gliogate.files import replacing
 from training.errors import TrainingError
 from training.explore.page import render_page
 from training.explore.survey import survey
-from training.files import replacing
 
 __all__ = ["explore"]
 

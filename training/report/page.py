@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gliogate.files import replacing
 from training.answers import Answers
 from training.data import Dataset
 from training.errors import RunError
-from training.files import replacing, write_json
+from training.files import write_json
 from training.report import cases, curves
 from training.report.frame import render
 from training.report.plots import range_bar

@@ -75,10 +75,7 @@ class VolumeAnalysis:
         for index, analysis in enumerate(analyses):
             if analysis.mask.shape != tuple(shape):
                 raise ValueError(f"slice {index}: a mask of shape {analysis.mask.shape}, expected {tuple(shape)}")
-        if not min_component_ml >= 0:
-            raise ValueError(f"min_component_ml is {min_component_ml}, expected 0 or more")
-        if min_component_ml and volume.voxel_ml is None:
-            raise ImageError(f"min_component_ml needs the spacing, but it is unknown: {'; '.join(volume.notes)}")
+        check_droppable(volume, min_component_ml)
         mask = np.stack([analysis.mask != 0 for analysis in analyses]).astype(np.uint8)
         labels, found = label_components(mask)
         sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
@@ -227,6 +224,19 @@ class VolumeAnalysis:
             }
             for index, (analysis, area) in enumerate(zip(self.analyses, areas, strict=True))
         ]
+
+
+def check_droppable(volume: Volume, min_component_ml: float) -> None:
+    """Whether components of a volume can be dropped by their size; clients ask before they send anything.
+
+    Raises:
+        ValueError: `min_component_ml` is below 0.
+        ImageError: the spacing is unknown.
+    """
+    if not min_component_ml >= 0:
+        raise ValueError(f"min_component_ml is {min_component_ml}, expected 0 or more")
+    if min_component_ml and volume.voxel_ml is None:
+        raise ImageError(f"min_component_ml needs the spacing, but it is unknown: {'; '.join(volume.notes)}")
 
 
 def _component(voxels: NDArray[np.int64], volume: Volume) -> Component:

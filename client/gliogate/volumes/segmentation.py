@@ -7,11 +7,11 @@ from typing import Any, Final
 import numpy as np
 
 from gliogate.errors import ImageError
+from gliogate.files import replacing
 from gliogate.volumes.analysis import VolumeAnalysis
 from gliogate.volumes.dicom import DicomOrigin
 from gliogate.volumes.extras import require
 from gliogate.volumes.limits import naming
-from gliogate.volumes.writing import replacing
 
 SERIES_NUMBER: Final = 9001
 """High enough to lie behind what a scanner makes."""

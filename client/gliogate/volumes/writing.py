@@ -5,9 +5,6 @@ Every file is written under another name and then renamed, so that a full disk o
 
 import csv
 import gzip
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -18,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
+from gliogate.files import replacing
 from gliogate.runs import write_png
 from gliogate.scans import OVERLAY_SUFFIX
 from gliogate.volumes.analysis import VolumeAnalysis
@@ -29,17 +27,6 @@ TILE: Final = 256
 """The longer side of a slice in a montage, in pixels."""
 
 _UNKNOWN, _SCANNER = 0, 1  # NIfTI's codes of what its coordinates refer to.
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, in the same folder, that takes the place of `path` when all went well."""
-    draft = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_nifti(analysis: VolumeAnalysis, path: Path) -> None:
