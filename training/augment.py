@@ -5,9 +5,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS
+from training.models.copies import COPY_BELOW, FLAIR
 from training.recipe import Augmentation, Phase
 
-FLAIR = CHANNELS.index("FLAIR")
+OTHERS = [channel for channel in range(len(CHANNELS)) if channel != FLAIR]
 HEAD = 25
 """Grey level above which a pixel belongs to the head, for the sake of finding the middle of it."""
 
@@ -28,6 +29,7 @@ def augment(
         A new image (S, S, 3) and mask (S, S), S being the phase's size.
     """
     matrix = _placement(image, phase, ranges, rng)
+    missing = _missing_sequences(image) | _dropped_sequences(ranges.drop_sequences, rng)
     size = (phase.size, phase.size)
     # The one interpolation that averages, as a smaller scale needs, knows no rotation: half a pixel is blurred first.
     source = image if phase.scale == 1 else cv2.blur(image, (round(1 / phase.scale),) * 2)
@@ -35,7 +37,10 @@ def augment(
     mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST)
     image = _change_contrast(image, ranges.contrast, rng)
     image = _degrade(image, ranges, rng)
-    return _drop_sequences(image, ranges.drop_sequences, rng), mask
+    # Last, so that what is missing is missing in the same way, whatever came before.
+    for channel in missing:
+        image[..., channel] = image[..., FLAIR]
+    return image, mask
 
 
 def _placement(
@@ -90,13 +95,16 @@ def _degrade(image: NDArray[np.uint8], ranges: Augmentation, rng: np.random.Gene
     return image
 
 
-def _drop_sequences(image: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """FLAIR in the place of the others, as the set itself has it where they are missing, and as a grey picture is."""
+def _missing_sequences(image: NDArray[np.uint8]) -> set[int]:
+    """Channels that hold FLAIR in the place of a sequence that there is not."""
+    flair = image[..., FLAIR]
+    limit = COPY_BELOW * flair.mean()
+    return {c for c in OTHERS if cv2.absdiff(image[..., c], flair).mean() < limit}
+
+
+def _dropped_sequences(share: float, rng: np.random.Generator) -> set[int]:
+    """Both of FLAIR's companions in half of the share, one of them in the other half."""
     draw = rng.random()
-    if draw < share:
-        missing = [channel for channel in range(len(CHANNELS)) if channel != FLAIR]
-        chosen = missing if draw < share / 2 else [missing[rng.integers(len(missing))]]
-        image = image.copy()
-        for channel in chosen:
-            image[..., channel] = image[..., FLAIR]
-    return image
+    if draw >= share:
+        return set()
+    return set(OTHERS) if draw < share / 2 else {OTHERS[rng.integers(len(OTHERS))]}

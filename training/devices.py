@@ -10,19 +10,23 @@ def all_devices() -> AbstractContextManager[object]:
 
     The batch size is that of all of them together.
     """
+    devices = gpus()
+    if len(devices) < 2:
+        return nullcontext()
     if keras.backend.backend() == "jax":
-        devices = keras.distribution.list_devices("gpu") if _gpus_of_jax() else []
-        if len(devices) > 1:
-            keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
         return nullcontext()
     import tensorflow as tf
 
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy().scope()  # type: ignore[no-any-return]
-    return nullcontext()
+    return tf.distribute.MirroredStrategy(devices).scope()  # type: ignore[no-any-return]
 
 
-def _gpus_of_jax() -> bool:
-    import jax
+def gpus() -> list[str]:
+    """Their names, as the backend calls them."""
+    if keras.backend.backend() == "jax":
+        import jax
 
-    return jax.default_backend() == "gpu"
+        return keras.distribution.list_devices("gpu") if jax.default_backend() == "gpu" else []
+    import tensorflow as tf
+
+    return [device.name for device in tf.config.list_logical_devices("GPU")]

@@ -66,7 +66,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         staging = Path(name) / repository.name
         shutil.copytree(repository, staging)
         folders = {model: _version_folder(staging, model, version) for model in (DETECTOR, SEGMENTER, ENSEMBLE)}
-        detector, segmenter = _networks_to_serve(run, calibration)
+        detector, segmenter = networks_to_serve(run, calibration)
         parity = {
             "segmenter": write_onnx(segmenter, folders[SEGMENTER] / "model.onnx", SEGMENTER, some.images),
             "detector": write_onnx(detector, folders[DETECTOR] / "model.onnx", DETECTOR, some.images),
@@ -103,7 +103,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
     return version
 
 
-def _networks_to_serve(run: Run, calibration: Calibration) -> tuple[keras.Model, keras.Model]:
+def networks_to_serve(run: Run, calibration: Calibration) -> tuple[keras.Model, keras.Model]:
     """Detector and segmenter, giving probabilities under the contract's names."""
     detector, segmenter = served_networks(run)
     scaling = calibration.scaling

@@ -166,4 +166,4 @@ def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
 
 def _epochs_done(model: keras.Model, steps_per_epoch: int) -> int:
     """The optimizer counts its steps and is saved with the weights: the two cannot disagree, as a file beside might."""
-    return int(model.optimizer.iterations) // steps_per_epoch
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations)) // steps_per_epoch

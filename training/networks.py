@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from gliogate.contract import SLICE_SIZE
+from gliogate.contract import CHANNELS, SLICE_SIZE
 from training.models import NETWORKS
+from training.models.mirrored import Mirrored
 from training.predict import predict
-from training.recipe import Stage
+from training.recipe import Output, Stage
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -50,19 +51,20 @@ def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
     Raises:
         RunError: a stage was not trained to its end yet.
     """
-    outputs: dict[str, keras.KerasTensor] = {}
-    inputs: dict[str, keras.KerasTensor] = {}
+    networks: dict[Output, keras.Model] = {}
     for name, stage in run.recipe.stages.items():
         network = network_of(stage, size=SLICE_SIZE, initial=False)
         network.load_weights(run.weights(name))
-        outputs |= network.output
-        inputs |= dict.fromkeys(network.output, network.input)
-    segmenter = keras.Model(inputs["mask"], outputs["mask"], name="segmenter")
-    if "tumor" in outputs:
-        return keras.Model(inputs["tumor"], outputs["tumor"], name="detector"), segmenter
-    map_of_logits = keras.layers.Reshape((SLICE_SIZE, SLICE_SIZE, 1))(outputs["mask"])
-    peak = keras.layers.GlobalMaxPooling2D(name="peak")(map_of_logits)
-    return keras.Model(inputs["mask"], peak, name="detector"), segmenter
+        networks |= {output: keras.Model(network.input, answer) for output, answer in network.output.items()}
+    for output in run.recipe.mirrored:
+        image = keras.Input((SLICE_SIZE, SLICE_SIZE, len(CHANNELS)), dtype="uint8", name="image")
+        networks[output] = keras.Model(image, Mirrored(networks[output], name=f"mirrored_{output}")(image))
+    segmenter = networks["mask"]
+    if "tumor" not in networks:
+        map_of_logits = keras.layers.Reshape((SLICE_SIZE, SLICE_SIZE, 1))(segmenter.output)
+        peak = keras.layers.GlobalMaxPooling2D(name="peak")(map_of_logits)
+        networks["tumor"] = keras.Model(segmenter.input, peak)
+    return networks["tumor"], segmenter
 
 
 def logits_of(run: "Run", images: NDArray[np.uint8]) -> Logits:

@@ -1,5 +1,6 @@
 """What a Keras network says of any number of slices."""
 
+from operator import itemgetter
 from typing import Any
 
 import keras
@@ -15,7 +16,11 @@ def predict(network: keras.Model, images: NDArray[np.uint8]) -> Any:
     Not `Model.predict`: after each call TensorFlow waits, doing nothing, for a thread that tunes its input pipeline and
     sleeps for up to a minute.
     """
-    starts = range(0, len(images), BATCH_SIZE)
-    # A copy: the images may be a view of a file, which TensorFlow takes for its own.
-    parts = [network.predict_on_batch(np.array(images[start : start + BATCH_SIZE])) for start in starts]
+    parts = []
+    for start in range(0, len(images), BATCH_SIZE):
+        # A copy: the images may be a view of a file, which TensorFlow takes for its own.
+        batch = np.array(images[start : start + BATCH_SIZE])
+        # Of several devices, each says it of the whole batch, one after the other.
+        said = network.predict_on_batch(batch)
+        parts.append(keras.tree.map_structure(itemgetter(slice(len(batch))), said))
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

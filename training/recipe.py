@@ -148,6 +148,7 @@ class Recipe(_Choices):
             the detector, what answers `mask` the segmenter; one network may be both.
         validation: share of the patients that is held out.
         sensitivity: share of tumor slices that the operating point lets through at least, on validation patients.
+        mirrored: of `tumor` and `mask` those for which a slice's mirror image is asked about, too, at twice the cost.
         precision: in what the networks compute while they are trained; the weights are float32 either way.
     """
 
@@ -155,6 +156,7 @@ class Recipe(_Choices):
     stages: dict[str, Stage] = Field(min_length=1)
     validation: float = Field(default=0.2, gt=0, lt=1)
     sensitivity: float = Field(default=0.98, gt=0, lt=1)
+    mirrored: tuple[Literal["tumor", "mask"], ...] = ()
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "mixed_bfloat16"
 
     @model_validator(mode="after")
@@ -163,6 +165,8 @@ class Recipe(_Choices):
             stages = [name for name, stage in self.stages.items() if output in stage.losses]
             if len(stages) > 1:
                 raise ValueError(f"stages {' and '.join(stages)} both learn `{output}`; one of them has to")
+        if unlearned := [output for output in self.mirrored if not self.stage_of(output)]:
+            raise ValueError(f"mirrored: no stage learns `{unlearned[0]}`")
         return self
 
     def stage_of(self, output: Output) -> str | None:

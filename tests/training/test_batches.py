@@ -116,3 +116,13 @@ def test_missing_sequences_become_flair_in_about_one_of_seven() -> None:
     changed = [augment(image, mask, HALF, Augmentation(), np.random.default_rng(seed))[0] for seed in range(200)]
     dropped = [any(np.array_equal(c[..., 1], c[..., other]) for other in (0, 2)) for c in changed]
     assert 15 <= sum(dropped) <= 45
+
+
+def test_a_sequence_that_was_missing_stays_so_whatever_is_changed() -> None:
+    image = np.random.default_rng(0).integers(0, 250, (256, 256, 3)).astype(np.uint8)
+    image[..., 2] = image[..., 1] + np.random.default_rng(1).integers(0, 3, (256, 256))
+    changes = Augmentation(noise=1.0, bias_field=1.0, drop_sequences=0)
+    for seed in range(10):
+        changed, _ = augment(image, np.zeros((256, 256), np.uint8), WHOLE, changes, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed[..., 2], changed[..., 1])
+        assert not np.array_equal(changed[..., 0], changed[..., 1])

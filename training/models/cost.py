@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from training.models.mirrored import Mirrored
+
 
 def multiply_adds(network: keras.Model) -> int:
     """Multiplications with additions for one slice, in convolutions and dense layers; the rest is small beside them.
@@ -26,6 +28,8 @@ def _multiply_adds(layer: keras.layers.Layer) -> int:
             positions = layer.output.shape[1:-1]
         case keras.layers.Conv2DTranspose():
             positions = layer.input.shape[1:-1]
+        case Mirrored():
+            return 2 * multiply_adds(layer.network)
         case _ if any(len(weight.shape) > 1 for weight in layer.weights):
             raise TypeError(f"{layer.name}: how to count a {type(layer).__name__} is not known")
         case _:

@@ -8,6 +8,7 @@ Sources: Zhang et al. 2018, arXiv:1711.10684 (residual U-Net); Lin et al. 2016, 
 import keras
 
 from gliogate.contract import CHANNELS
+from training.models.copies import BlankCopies
 from training.models.foreground import ForegroundStandardization
 from training.models.layers import DropChannel
 
@@ -30,7 +31,7 @@ def flagship(
         dropout: before the layer that decides on tumor.
     """
     image = keras.Input((size, size, len(CHANNELS)), dtype="uint8", name="image")
-    x = ForegroundStandardization(name="standardize")(image)
+    x = ForegroundStandardization(name="standardize")(BlankCopies(name="blank_copies")(image))
     x = keras.layers.Conv2D(filters[0], 6, strides=2, padding="same", use_bias=False, name="stem")(x)
     x = keras.layers.ReLU()(_normalized(x))
     features = []

@@ -31,6 +31,11 @@ def slice_mean(values):
     return ops.mean(ops.mean(values, axis=1, keepdims=True), axis=2, keepdims=True)
 
 
+def mirror_image(pictures):
+    """(B, H, W) or (B, H, W, C), left and right swapped."""
+    return pictures[:, :, ::-1]
+
+
 @keras.saving.register_keras_serializable("gliogate")
 class DropChannel(keras.layers.Layer):
     """(B, H, W, 1) in, float32 (B, H, W) out."""

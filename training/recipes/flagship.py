@@ -13,11 +13,11 @@ RECIPE = Recipe(
                 "mask": "focal_tversky(0.6) + bce",
             },
             loss_weights={"tumor": 0.5, "where": 0.5},
-            phases=(Phase(epochs=6, window=192, scale=0.5), Phase(epochs=14, window=192)),
+            phases=(Phase(epochs=10, window=192, scale=0.5), Phase(epochs=14, window=192)),
             learning_rate=2e-3,
             weight_decay=1e-2,
             average=0.995,
-            augmentation=Augmentation(zoom=0.2, shear=0.1, noise=0.3, bias_field=0.3),
+            augmentation=Augmentation(zoom=0.2, shear=0.1, noise=0.3, bias_field=0.3, drop_sequences=0.3),
         )
     },
 )

@@ -1,0 +1,78 @@
+"""`python -m benchmarks.ablations --data kaggle_3m`: what each choice is worth, and what a leak pretends.
+
+One small ResUNet, a short course, the same split by patient; each row differs from the first in one choice. The last
+row is split by slice, as many notebooks do: neighbouring slices of a patient are on both sides, and its figures are too
+good. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from benchmarks.courses import Summary, judged, write_table
+from training.data import Dataset, holdout_split, read_kaggle
+from training.recipe import Phase, Recipe, Stage
+
+FOLDER = Path("build/ablations")
+SEED = 0
+
+PLAIN = Recipe(
+    name="ablation",
+    stages={
+        "segmenter": Stage(
+            network="resunet_segmenter",
+            losses={"mask": "focal_tversky"},
+            phases=(Phase(epochs=6, scale=0.5), Phase(epochs=1)),
+            others=0.0,
+        )
+    },
+)
+
+CHANGES: dict[str, list[str]] = {
+    "Focal Tversky, tumor slices only": [],
+    "CLAHE before the network": ["stages.segmenter.options.clahe=true"],
+    "Tversky": ["stages.segmenter.losses.mask=tversky"],
+    "Dice loss": ["stages.segmenter.losses.mask=dice"],
+    "BCE": ["stages.segmenter.losses.mask=bce"],
+    "Focal Tversky + BCE": ["stages.segmenter.losses.mask=focal_tversky + bce"],
+    "no phantoms": ["stages.segmenter.phantoms=0"],
+    # As many steps as the others: an epoch shows twice the slices.
+    "as many slices without tumor": [
+        "stages.segmenter.others=1",
+        'stages.segmenter.phases=[{"epochs": 3, "scale": 0.5}, {"epochs": 1}]',
+    ],
+}
+LEAK = "split by slice (leaks patients)"
+
+
+def main() -> None:
+    """Trains what was not trained yet, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the Kaggle download, unpacked")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep decoded slices here, to start faster")
+    parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s")
+    arguments = parser.parse_args()
+    dataset = read_kaggle(arguments.data, cache=arguments.cache)
+    rows: dict[str, Summary] = {}
+    for name, changes in CHANGES.items():
+        rows[name] = _row(arguments.output, name, PLAIN.with_changes(changes), dataset)
+        write_table(arguments.output / "ablations.md", rows)
+    rows[LEAK] = _row(arguments.output, LEAK, PLAIN, by_slice(dataset))
+    write_table(arguments.output / "ablations.md", rows)
+
+
+def by_slice(dataset: Dataset) -> Dataset:
+    """Every slice as a patient of its own: what a split by slice takes them for."""
+    return replace(dataset, patients=dataset.names)
+
+
+def _row(output: Path, name: str, recipe: Recipe, dataset: Dataset) -> Summary:
+    split = holdout_split(dataset, validation=recipe.validation, seed=SEED)
+    return judged(output / "".join(c if c.isalnum() else "-" for c in name.lower()), recipe, split, dataset)
+
+
+if __name__ == "__main__":
+    main()
