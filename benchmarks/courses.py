@@ -40,8 +40,9 @@ def judged(folder: Path, recipe: Recipe, split: Split, dataset: Dataset, *, seed
     """
     run = Run.create(folder, recipe, split)
     train(run, dataset, seed=seed)
-    Calibration.measure(*pooled(held_out([run], dataset)), sensitivity=recipe.sensitivity).write(folder)
-    return evaluate(folder, dataset, folder)
+    parts = held_out([run], dataset)
+    Calibration.measure(*pooled(parts), sensitivity=recipe.sensitivity).write(folder)
+    return evaluate(folder, dataset, folder, parts=parts)
 
 
 def write_table(path: Path, rows: Mapping[str, Summary], columns: Mapping[str, Column] = COLUMNS) -> None:

@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.courses import COLUMNS, Summary, judged, write_table
-from gliogate.contract import DETECTOR, IMAGE, SEGMENTER
+from gliogate.contract import IMAGE
 from training.calibrate import Calibration
 from training.data import Dataset, holdout_split, read_kaggle
 from training.export import networks_to_serve
 from training.onnx_files import write_onnx
+from training.predict import predict
 from training.recipes import find
 from training.report.frame import number
 from training.run import Run
@@ -100,10 +101,10 @@ def milliseconds(runs: Mapping[str, Path], dataset: Dataset) -> dict[str, float]
 def _engines(run: Run, folder: Path, some: Dataset) -> list[onnxruntime.InferenceSession]:
     keras.mixed_precision.set_dtype_policy("float32")
     sessions = []
-    for network, model in zip(networks_to_serve(run, Calibration.read(run.folder)), (DETECTOR, SEGMENTER), strict=True):
+    for model, network in networks_to_serve(run, Calibration.read(run.folder)).items():
         path = folder / model.name / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
-        write_onnx(network, path, model, some.images)
+        write_onnx(network, path, model, some.images, predict(network, some.images)[model.outputs[0].name])
         sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
         sessions[-1].run(None, {IMAGE.name: some.images})
     return sessions

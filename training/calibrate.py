@@ -18,6 +18,9 @@ from training.run import Run
 FILE = "operating_point.json"
 MASK_THRESHOLD = 0.5
 
+Part = tuple[Logits, Dataset]
+"""What the networks of a run say of its validation patients, and those patients' slices."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -76,11 +79,11 @@ class Calibration:
             raise RunError(f"{folder / FILE}: not as `calibrate` writes it: {error}") from None
 
 
-def crossfitted(parts: Sequence[tuple[Logits, Dataset]], *, sensitivity: float) -> list[Calibration]:
+def crossfitted(parts: Sequence[Part], *, sensitivity: float) -> list[Calibration]:
     """For each fold the calibration by all the others, so that no patient's answers are calibrated with his own.
 
     Args:
-        parts: of each fold the logits of its held-out patients, and those patients' slices.
+        parts: of each fold one.
         sensitivity: see `OperatingPoint`.
     """
     return [
@@ -89,7 +92,7 @@ def crossfitted(parts: Sequence[tuple[Logits, Dataset]], *, sensitivity: float) 
     ]
 
 
-def pooled(parts: Sequence[tuple[Logits, Dataset]]) -> tuple[Logits, Dataset]:
+def pooled(parts: Sequence[Part]) -> Part:
     """Several folds as one."""
     logits = Logits(*(np.concatenate([getattr(logit, name) for logit, _ in parts]) for name in ("tumor", "mask")))
     columns = (np.concatenate([getattr(data, name) for _, data in parts]) for name in Dataset.__dataclass_fields__)

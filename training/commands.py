@@ -1,9 +1,10 @@
 """What the commands of `python -m training` do, each in the order in which its parts come."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-from training.calibrate import Calibration, pooled
+from training.calibrate import Calibration, Part, pooled
 from training.crossvalidate import crossvalidate as train_folds
 from training.data import Dataset, Split, holdout_split, read_kaggle
 from training.errors import RunError
@@ -25,8 +26,7 @@ def train(arguments: Namespace) -> None:
     run = Run.create(arguments.run, recipe, _split(arguments, recipe, dataset))
     train_stages(run, dataset, stages=arguments.stages, seed=arguments.seed, workers=arguments.workers)
     if run.is_trained() and run.split.validation:
-        _calibrate([run], dataset, run.folder, recipe.sensitivity)
-        show(write_evaluation(run.folder, dataset, run.folder))
+        _judge([run], dataset, run.folder, recipe.sensitivity)
 
 
 def crossvalidate(arguments: Namespace) -> None:
@@ -35,8 +35,7 @@ def crossvalidate(arguments: Namespace) -> None:
     runs = train_folds(
         arguments.run, dataset, recipe, folds=arguments.folds, seed=arguments.seed, workers=arguments.workers
     )
-    _calibrate(runs, dataset, arguments.run, recipe.sensitivity)
-    show(write_evaluation(arguments.run, dataset, arguments.run))
+    _judge(runs, dataset, arguments.run, recipe.sensitivity)
 
 
 def calibrate(arguments: Namespace) -> None:
@@ -47,7 +46,8 @@ def calibrate(arguments: Namespace) -> None:
         Calibration.read(arguments.crossvalidation).write(run.folder)
         return
     runs = folds_of(arguments.run) or [Run.open(arguments.run)]
-    _calibrate(runs, _dataset(arguments), arguments.run, arguments.sensitivity or runs[0].recipe.sensitivity)
+    sensitivity = arguments.sensitivity or runs[0].recipe.sensitivity
+    _calibrate(held_out(runs, _dataset(arguments)), arguments.run, sensitivity)
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -70,8 +70,14 @@ def export(arguments: Namespace) -> None:
     write_version(run, _dataset(arguments), arguments.model_repository, evidence=arguments.crossvalidation)
 
 
-def _calibrate(runs: list[Run], dataset: Dataset, folder: Path, sensitivity: float) -> None:
-    Calibration.measure(*pooled(held_out(runs, dataset)), sensitivity=sensitivity).write(folder)
+def _judge(runs: Sequence[Run], dataset: Dataset, folder: Path, sensitivity: float) -> None:
+    parts = held_out(runs, dataset)
+    _calibrate(parts, folder, sensitivity)
+    show(write_evaluation(folder, dataset, folder, parts=parts))
+
+
+def _calibrate(parts: Sequence[Part], folder: Path, sensitivity: float) -> None:
+    Calibration.measure(*pooled(parts), sensitivity=sensitivity).write(folder)
 
 
 def _recipe(arguments: Namespace) -> Recipe:

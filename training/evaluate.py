@@ -9,11 +9,11 @@ import numpy as np
 
 from gliogate.contract import ENSEMBLE, SLICE_SIZE
 from training.answers import Answers
-from training.calibrate import Calibration, crossfitted, pooled
+from training.calibrate import Calibration, Part, crossfitted, pooled
 from training.data import Dataset
 from training.errors import DataError, RunError
 from training.metadata import newest_metadata
-from training.networks import Logits, logits_of, network_of
+from training.networks import logits_of, network_of
 from training.report.figures import summarize
 from training.report.page import write_report
 from training.run import Run
@@ -22,7 +22,7 @@ from training.served import ask
 logger = logging.getLogger(__name__)
 
 
-def evaluate(target: Path, dataset: Dataset, output: Path) -> dict[str, Any]:
+def evaluate(target: Path, dataset: Dataset, output: Path, *, parts: Sequence[Part] | None = None) -> dict[str, Any]:
     """Writes `summary.json` and `report.html`.
 
     Args:
@@ -31,6 +31,7 @@ def evaluate(target: Path, dataset: Dataset, output: Path) -> dict[str, Any]:
             that its networks did not learn from.
         dataset: all slices there are.
         output: the folder to write to.
+        parts: of a run or a cross-validation what `held_out` gave, where it is at hand.
 
     Returns:
         The content of `summary.json`.
@@ -42,9 +43,10 @@ def evaluate(target: Path, dataset: Dataset, output: Path) -> dict[str, Any]:
     if is_repository(target):
         title, judged, answers, threshold, more = _served(target, dataset)
     elif runs := folds_of(target):
-        title, judged, answers, threshold, more = _crossvalidated(target, runs, dataset)
+        title, judged, answers, threshold, more = _crossvalidated(target, runs, parts or held_out(runs, dataset))
     else:
-        title, judged, answers, threshold, more = _run(Run.open(target), dataset)
+        run = Run.open(target)
+        title, judged, answers, threshold, more = _run(run, parts or held_out([run], dataset))
     summary = summarize(judged, answers, threshold=threshold) | more
     output.mkdir(parents=True, exist_ok=True)
     write_report(output, title, judged, answers, summary)
@@ -61,8 +63,8 @@ def folds_of(folder: Path) -> list[Run]:
     return [Run.open(path) for path in sorted(folder.glob("fold-*"), key=lambda path: int(path.name[5:]))]
 
 
-def held_out(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Logits, Dataset]]:
-    """What each run says of its validation patients, and their slices.
+def held_out(runs: Sequence[Run], dataset: Dataset) -> list[Part]:
+    """What each run says of its validation patients, which takes most of an evaluation's time.
 
     Raises:
         RunError: a run was not trained to its end, or keeps no patients for validation.
@@ -78,17 +80,16 @@ def held_out(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Logits, Datase
     return parts
 
 
-def _run(run: Run, dataset: Dataset) -> tuple[str, Dataset, Answers, float, dict[str, Any]]:
+def _run(run: Run, parts: Sequence[Part]) -> tuple[str, Dataset, Answers, float, dict[str, Any]]:
     calibration = Calibration.read(run.folder)
-    [(logits, validation)] = held_out([run], dataset)
+    [(logits, validation)] = parts
     title = f"{run.recipe.name}: {len(run.split.validation)} validation patients"
     return title, validation, calibration.answers(logits), calibration.point.detection_threshold, _cost([run])
 
 
 def _crossvalidated(
-    folder: Path, runs: Sequence[Run], dataset: Dataset
+    folder: Path, runs: Sequence[Run], parts: Sequence[Part]
 ) -> tuple[str, Dataset, Answers, float, dict[str, Any]]:
-    parts = held_out(runs, dataset)
     recipe = runs[0].recipe
     calibrations = crossfitted(parts, sensitivity=recipe.sensitivity)
     answers = [calibration.answers(logits) for calibration, (logits, _) in zip(calibrations, parts, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, TUMOR_PROBABILITY, Model
 from gliogate.files import replacing
@@ -19,8 +20,9 @@ from training.calibrate import Calibration
 from training.data import Dataset, phantoms
 from training.errors import ParityError, RunError
 from training.files import write_json
-from training.networks import Logits, logits_of, served_networks
+from training.networks import served_networks
 from training.onnx_files import TOLERANCE, write_onnx
+from training.predict import predict
 from training.report.figures import summarize
 from training.run import Run
 from training.served import ask
@@ -66,11 +68,11 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         staging = Path(name) / repository.name
         shutil.copytree(repository, staging)
         folders = {model: _version_folder(staging, model, version) for model in (DETECTOR, SEGMENTER, ENSEMBLE)}
-        detector, segmenter = networks_to_serve(run, calibration)
-        parity = {
-            "segmenter": write_onnx(segmenter, folders[SEGMENTER] / "model.onnx", SEGMENTER, some.images),
-            "detector": write_onnx(detector, folders[DETECTOR] / "model.onnx", DETECTOR, some.images),
-        }
+        expected, parity = {}, {}
+        for model, network in networks_to_serve(run, calibration).items():
+            expected[model] = predict(network, some.images)[model.outputs[0].name]
+            path = folders[model] / "model.onnx"
+            parity[model.name] = write_onnx(network, path, model, some.images, expected[model])
         # The gate's code goes along: a version folder is whole, and never changes.
         for file in (staging / ENSEMBLE.name / str(max(versions))).glob("*.py"):
             shutil.copy(file, folders[ENSEMBLE])
@@ -78,7 +80,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
         served, on_phantoms = ask(staging, some, synthetic)
-        _check_served(served, logits_of(run, some.images), calibration)
+        _check_served(served, expected[DETECTOR][:, 0], expected[SEGMENTER], calibration)
         measured = {
             "held_out": {key: value for key, value in summary.items() if key != "folds"},
             "folds": [_headline(fold) for fold in summary.get("folds", [])],
@@ -103,30 +105,37 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
     return version
 
 
-def networks_to_serve(run: Run, calibration: Calibration) -> tuple[keras.Model, keras.Model]:
+def networks_to_serve(run: Run, calibration: Calibration) -> dict[Model, keras.Model]:
     """Detector and segmenter, giving probabilities under the contract's names."""
     detector, segmenter = served_networks(run)
     scaling = calibration.scaling
     tumor = keras.layers.Rescaling(scaling.slope, scaling.offset, name="platt_scaling")(detector.output)
     tumor = keras.layers.Activation("sigmoid")(tumor)
     mask = keras.layers.Activation("sigmoid")(segmenter.output)
-    return (
-        keras.Model(detector.input, {TUMOR_PROBABILITY.name: tumor}),
-        keras.Model(segmenter.input, {MASK_PROBABILITY.name: mask}),
-    )
+    return {
+        DETECTOR: keras.Model(detector.input, {TUMOR_PROBABILITY.name: tumor}),
+        SEGMENTER: keras.Model(segmenter.input, {MASK_PROBABILITY.name: mask}),
+    }
 
 
-def _check_served(served: Answers, logits: Logits, calibration: Calibration) -> None:
+def _check_served(
+    served: Answers, probability: NDArray[np.float32], masks: NDArray[np.float32], calibration: Calibration
+) -> None:
     """Holds what Triton answers against what the networks answer in this process.
+
+    Args:
+        served: of N slices.
+        probability: of tumor, shape (N,).
+        masks: probabilities, shape (N, 256, 256).
+        calibration: the thresholds.
 
     Raises:
         ParityError: a probability differs by more than `TOLERANCE`, or a pixel whose probability is not that close to
             the threshold is on the other side of it.
     """
-    expected = calibration.answers(logits)
-    difference = float(np.abs(served.probability - expected.probability).max())
-    distance = np.abs(1 / (1 + np.exp(-logits.mask.astype(np.float32))) - calibration.mask_threshold)
-    wrong = int(np.count_nonzero((served.masks != expected.masks) & (distance > TOLERANCE)))
+    difference = float(np.abs(served.probability - probability).max())
+    distance = np.abs(masks - calibration.mask_threshold)
+    wrong = int(np.count_nonzero((served.masks != (masks >= calibration.mask_threshold)) & (distance > TOLERANCE)))
     told = f"as served, tumor probabilities differ from Keras by at most {difference:.1e}, and {wrong} pixels do"
     logger.info("%s", told)
     if difference > TOLERANCE or wrong:

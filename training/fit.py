@@ -7,11 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from gliogate.contract import CHANNELS
 from gliogate.files import replacing
 from training.batches import EpochBatches
 from training.callbacks import Averaged, Checkpoint, Progress, Seconds, Validate, Validation
 from training.data import Dataset
 from training.devices import all_devices
+from training.errors import RecipeError
 from training.losses import loss_of
 from training.networks import network_of
 from training.overlap import Dice, Jaccard
@@ -55,6 +57,7 @@ def fit(
         workers: threads that prepare batches.
 
     Raises:
+        RecipeError: a phase shows slices at a size that the network does not take.
         TrainingError: the loss is no number any more.
         OSError: a file cannot be written; the checkpoint before it is whole.
     """
@@ -106,8 +109,18 @@ def fit(
 
 
 def build(stage: Stage, *, steps_per_epoch: int) -> keras.Model:
-    """The network of a stage, compiled; it takes slices of any of the phases' sizes."""
+    """The network of a stage, compiled; it takes slices of any of the phases' sizes.
+
+    Raises:
+        RecipeError: there is a size that it does not take.
+    """
     model = network_of(stage, size=None)
+    for phase in stage.phases:
+        try:
+            model.compute_output_shape((None, phase.size, phase.size, len(CHANNELS)))
+        except ValueError:
+            message = f"phases: {stage.network} takes no slices of {phase.size} pixels, window {phase.window} x scale"
+            raise RecipeError(f"{message} {phase.scale}; take a multiple of 64") from None
     warm_up = round(stage.warm_up * steps_per_epoch)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,

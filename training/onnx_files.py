@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gliogate.contract import IMAGE, Model
 from training.errors import ParityError
-from training.predict import predict
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,9 @@ TOLERANCE = 1e-3
 """The most by which an output of the ONNX file may differ from Keras's. Both outputs are probabilities."""
 
 
-def write_onnx(network: keras.Model, path: Path, served: Model, images: NDArray[np.uint8]) -> float:
+def write_onnx(
+    network: keras.Model, path: Path, served: Model, images: NDArray[np.uint8], expected: NDArray[np.float32]
+) -> float:
     """Writes a network, its graph simplified, and proves on real slices that it answers as Keras does.
 
     Weights are stored in 16 bits where that changes no output by more than `TOLERANCE`, else in 32. The graph computes
@@ -38,6 +39,7 @@ def write_onnx(network: keras.Model, path: Path, served: Model, images: NDArray[
         path: the file to write.
         served: the contract's model.
         images: real slices (N, 256, 256, 3).
+        expected: what Keras answers about them.
 
     Returns:
         The largest difference from Keras.
@@ -57,7 +59,6 @@ def write_onnx(network: keras.Model, path: Path, served: Model, images: NDArray[
     halved = onnx.ModelProto()
     halved.CopyFrom(exact)
     _halve_weights(halved.graph)
-    expected = predict(network, images)[served.outputs[0].name]
     for bits, model in ((16, halved), (32, exact)):
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, path)

@@ -17,8 +17,11 @@ from gliogate.contract import MODELS
 from gliogate.embedded import EmbeddedServer, find_model_repository
 from gliogate.phantom import make_phantom
 from training.__main__ import main
+from training.calibrate import Calibration
 from training.metadata import hashes, newest_metadata, versions_of
+from training.networks import logits_of
 from training.recipes import find, names
+from training.run import Run
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -126,9 +129,11 @@ def test_export_adds_a_whole_version_and_changes_no_other(flagship: Path, kaggle
     assert len(metadata["sha256"]) == len(files) - 1
     assert f"version {new}" in (repository / "MODEL_CARD.md").read_text()
     with EmbeddedServer(repository) as server, Client(server.url) as client:
-        analysis = client.analyze(make_phantom(1, tumor=True).image)
-        threshold = metadata["operating_point"]["detection_threshold"]
-        assert analysis.segmented == (analysis.tumor_probability >= threshold)
+        phantom = make_phantom(1, tumor=True).image
+        analysis = client.analyze(phantom)
+    expected = Calibration.read(flagship).answers(logits_of(Run.open(flagship), phantom[None]))
+    assert analysis.tumor_probability == pytest.approx(expected.probability[0], abs=1e-3)
+    assert analysis.segmented == expected.opened[0]
 
 
 def test_what_is_served_is_judged_on_strangers_only(

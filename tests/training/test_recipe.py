@@ -5,6 +5,7 @@ import json
 import pytest
 
 from training.errors import RecipeError
+from training.fit import build
 from training.models import NETWORKS
 from training.recipe import Phase, Recipe, Stage
 from training.recipes import DEFAULT, find, names
@@ -77,3 +78,11 @@ def test_another_number_of_epochs_keeps_the_course_in_proportion(epochs: int, ex
     phases = (Phase(epochs=6, scale=0.5), Phase(epochs=14))
     stage = Stage(network="flagship", losses={"mask": "dice"}, phases=phases).with_epochs(epochs)
     assert (stage.epochs, tuple(phase.epochs for phase in stage.phases)) == (epochs, expected)
+
+
+def test_a_size_that_the_network_does_not_take_is_named_before_anything_is_trained() -> None:
+    stage = Stage(
+        network="resnet50_detector", losses={"tumor": "bce"}, phases=(Phase(epochs=1), Phase(epochs=1, window=96))
+    )
+    with pytest.raises(RecipeError, match="resnet50_detector takes no slices of 96 pixels"):
+        build(stage, steps_per_epoch=1)

@@ -20,4 +20,5 @@ RECIPE = Recipe(
             augmentation=Augmentation(zoom=0.2, shear=0.1, noise=0.3, bias_field=0.3, drop_sequences=0.3),
         )
     },
+    mirrored=("mask",),
 )
