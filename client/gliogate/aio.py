@@ -258,11 +258,13 @@ class AsyncClient(BaseClient):
         return request.read(result, latency_s)
 
     async def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
-        return self._error(error, request, None if tells_all(error) else await self._health())
+        if tells_all(error):
+            return self._error(error, request, None)
+        return self._error(error, request, await self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
-    async def _health(self) -> Health:
+    async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
-        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        asked = {"headers": self._connection.headers(), "client_timeout": timeout_s}
         try:
             is_live = await self._triton.is_server_live(**asked)
             ready = [await self._triton.is_model_ready(model.name, **asked) for model in MODELS]

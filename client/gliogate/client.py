@@ -276,6 +276,9 @@ class Client(BaseClient):
     ) -> Iterator[Analysis | GliogateError] | Iterator[tuple[int, Analysis | GliogateError]]:
         """Analyzes any number of pictures, with several requests under way at a time.
 
+        A server that restarts costs the requests under way just then, or none where `Retries` wait long enough for it;
+        with `on_error="return"` the pictures that follow are analyzed by the server that came back.
+
         Args:
             pictures: see `analyze`. Taken one by one, never more than `in_flight` ahead of what was yielded: an endless
                 generator is fine.
@@ -391,11 +394,13 @@ class Client(BaseClient):
         return call.request.read(result, latency_s)
 
     def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
-        return self._error(error, request, None if tells_all(error) else self._health())
+        if tells_all(error):
+            return self._error(error, request, None)
+        return self._error(error, request, self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
-    def _health(self) -> Health:
+    def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
-        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        asked = {"headers": self._connection.headers(), "client_timeout": timeout_s}
         try:
             return Health(
                 is_live=self._triton.is_server_live(**asked),

@@ -4,12 +4,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Final, Self, Unpack
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
@@ -19,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gliogate.client import Client
+from gliogate.connection import ConnectionOptions
 from gliogate.errors import EmbeddedServerError, GliogateError, RequestError
+from gliogate.pictures import write_png
 from gliogate.results import Analysis, BoundingBox, Verdict
 from gliogate.scans import MASK_SUFFIX, OVERLAY_SUFFIX, Scan
 from gliogate.wire import IN_FLIGHT, Options
@@ -101,26 +102,38 @@ def import_embedded() -> ModuleType:
     return gliogate.embedded
 
 
-@contextmanager
-def connect(url: str | None = None, model_repository: Path | None = None) -> Iterator[Client]:
-    """Opens a client of a running server, or of an embedded one that lives as long as the context.
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Which server a run asks, and how it is reached.
 
-    Args:
+    Attributes:
         url: HOST:PORT of a running server; None for an embedded one.
         model_repository: what the embedded server serves; None for the one that it finds by itself.
+        connection: what is asked of the connection.
+    """
+
+    url: str | None = None
+    model_repository: Path | None = None
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+
+
+@contextmanager
+def connect(server: Server) -> Iterator[Client]:
+    """Opens a client of a running server, or of an embedded one that lives as long as the context.
 
     Raises:
         RequestError: the running server is not ready.
         EmbeddedServerError: the embedded server is not installed, or did not start.
     """
     with ExitStack() as stack:
+        url = server.url
         if url is None:
             embedded = import_embedded()
-            server = embedded.EmbeddedServer(embedded.find_model_repository(model_repository))
+            started = embedded.EmbeddedServer(embedded.find_model_repository(server.model_repository))
             with Console(stderr=True).status("Starting Triton"):
-                stack.enter_context(server)
-            url = server.url
-        client = stack.enter_context(Client(url))
+                stack.enter_context(started)
+            url = started.url
+        client = stack.enter_context(Client(url, **server.connection))
         client.wait_until_ready(timeout_s=0)
         yield client
 
@@ -140,7 +153,7 @@ def analyze_scans(
                 return
             yield scan.path
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Analyzing", total=len(scans))
         results = client.analyze_many(pictures(), in_flight=in_flight, on_error="return", **options)
         for scan in scans:
@@ -152,41 +165,36 @@ def analyze_scans(
             yield Outcome(scan, result)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """Shows how far long work is, on a terminal's stderr and nowhere else."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def write_pictures(analysis: Analysis, name: Path, folder: Path) -> Path:
-    """Writes `<name>_mask.png`, 0 and 255, and `<name>_overlay.png` into a folder, both of the picture's size.
-
-    Returns:
-        The mask's path.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    mask = folder / name.with_name(f"{name.name}{MASK_SUFFIX}.png")
-    mask.parent.mkdir(parents=True, exist_ok=True)
-    write_png(mask, analysis.mask * np.uint8(255))
-    write_png(mask.with_name(f"{name.name}{OVERLAY_SUFFIX}.png"), analysis.overlay())
-    return mask
-
-
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Writes a picture, uint8 (H, W) or RGB (H, W, 3), as PNG.
+def write_mask(analysis: Analysis, name: Path, folder: Path) -> Path:
+    """Writes `<name>_mask.png`, 0 and 255, of the picture's size, into a folder; returns its path.
 
     Raises:
         OSError: the file cannot be written.
     """
-    path.write_bytes(encode(picture, ".png"))
+    return _write(analysis.mask * np.uint8(255), f"{folder / name}{MASK_SUFFIX}.png")
 
 
-def encode(picture: NDArray[np.uint8], extension: str) -> bytes:
-    """Encodes a picture, uint8 (H, W) or RGB (H, W, 3), in the format that an extension stands for."""
-    _, data = cv2.imencode(extension, picture if picture.ndim == 2 else picture[..., ::-1])
-    return data.tobytes()
+def write_overlay(analysis: Analysis, name: Path, folder: Path) -> Path:
+    """Writes `<name>_overlay.png`, of the picture's size, into a folder; returns its path.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    return _write(analysis.overlay(), f"{folder / name}{OVERLAY_SUFFIX}.png")
+
+
+def _write(picture: NDArray[np.uint8], name: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, picture)
+    return path
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -203,31 +211,48 @@ def summary(rows: Sequence[Row]) -> str:
 
 def print_table(rows: Sequence[Row]) -> None:
     """Prints a run on stdout, one line a scan, and below it what failed. Dice has a column where any is defined."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
     with_dice = any(row.dice is not None for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("scan", overflow="fold")
-    table.add_column("tumor\nprob.", justify="right")
-    table.add_column("verdict")
-    for heading in ("gate\nopened", "mask\narea px", *["Dice"] * with_dice, "latency\nms"):
-        table.add_column(heading, justify="right")
+    table = make_table("scan", "gate\nopened", "mask\narea px", *["Dice"] * with_dice, "latency\nms")
     for row in rows:
         table.add_row(
             Text(str(row.scan.name)),
             format_or_dash(row.tumor_probability, ".3f"),
-            Text(row.verdict, VERDICT_STYLES[row.verdict]) if row.verdict else Text("failed", "bold red"),
+            verdict_text(row.verdict),
             {True: "yes", False: "no", None: "-"}[row.segmented],
             format_or_dash(row.area_px, ",d"),
             *[format_or_dash(row.dice, ".3f")] * with_dice,
             format_or_dash(row.latency_s and 1000 * row.latency_s, ".0f"),
         )
+    print_with_errors(table, [row.error for row in rows if row.error], "scans")
+
+
+def make_table(thing: str, *headings: str) -> Table:
+    """A table of things: what each is called, its probability of tumor, its verdict, and more numbers."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(thing, overflow="fold")
+    table.add_column("tumor\nprob.", justify="right")
+    table.add_column("verdict")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def verdict_text(verdict: Verdict | None) -> Text:
+    """A verdict in its color; None is for what failed."""
+    return Text(verdict, VERDICT_STYLES[verdict]) if verdict else Text("failed", "bold red")
+
+
+def print_with_errors(table: Table, errors: Sequence[str], things: str, *, notes: Sequence[str] = ()) -> None:
+    """Prints a table on stdout, and below it what failed, each error once, and notes."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     console.print(table)
-    errors = Counter(row.error for row in rows if row.error)
-    for error, count in errors.items():
-        failed = "failed: " if count == 1 else f"{count} scans failed: "
+    for error, count in Counter(errors).items():
+        failed = "failed: " if count == 1 else f"{count} {things} failed: "
         console.print(Text(failed, "bold red") + Text(error), soft_wrap=True)
+    for note in notes:
+        console.print(Text("note: ", "bold") + Text(note), soft_wrap=True)
 
 
 def format_or_dash(value: float | None, format_spec: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,14 +67,24 @@ def find_scans(paths: Iterable[Path]) -> list[Scan]:
             found.setdefault(file.absolute(), file)
     if not found:
         raise ImageError("no scans: only masks (*_mask.*) or overlays (*_overlay.*) were named")
-    top = os.path.commonpath([file.parent for file in found])
-    names = {file: file.relative_to(top).with_suffix("") for file in found}
-    taken = Counter(names.values())
-    # Of a.png and a.tif in one folder, each keeps its extension.
-    return [
-        Scan(path, name if taken[name] == 1 else name.with_name(file.name))
-        for (file, path), name in zip(found.items(), names.values(), strict=True)
-    ]
+    names = distinct_names(found, [file.stem for file in found])
+    return [Scan(path, name) for path, name in zip(found.values(), names, strict=True)]
+
+
+def distinct_names(paths: Iterable[Path], stems: Sequence[str]) -> list[Path]:
+    """Names that mirror the folders below the one that all paths have in common.
+
+    Args:
+        paths: absolute ones.
+        stems: what each is called by itself; of two that have one name then, each keeps its own whole one.
+    """
+    files = list(paths)
+    if not files:
+        return []
+    top = os.path.commonpath([file.parent for file in files])
+    names = [file.relative_to(top).with_name(stem) for file, stem in zip(files, stems, strict=True)]
+    taken = Counter(names)
+    return [name if taken[name] == 1 else name.with_name(file.name) for file, name in zip(files, names, strict=True)]
 
 
 def _scans_in(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from gliogate.contract import ENSEMBLE
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-logger = logging.getLogger("gliogate")
+logger: logging.Logger = logging.getLogger("gliogate")
 logger.addHandler(logging.NullHandler())
 
 SERVICE: Final = "inference.GRPCInferenceService"

@@ -36,10 +36,12 @@ from gliogate.contract import (
 )
 from gliogate.phantom import make_phantoms
 from gliogate.results import ModelInfo, ServerInfo
-from gliogate.wire import Health, Request
+from gliogate.wire import READINESS_TIMEOUT_S, Health, Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["FakeAsyncClient", "FakeClient"]
 
 R = TypeVar("R")
 
@@ -125,7 +127,7 @@ class FakeClient(Client):
             call.answer.set_exception(failure)
         return call
 
-    def _health(self) -> Health:
+    def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:  # noqa: ARG002  nobody is asked
         return Health(is_live=True)
 
 
@@ -153,5 +155,5 @@ class FakeAsyncClient(AsyncClient):
         sent = time.perf_counter()
         return request.read(self._server.answer(request), time.perf_counter() - sent)
 
-    async def _health(self) -> Health:
+    async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:  # noqa: ARG002  nobody is asked
         return Health(is_live=True)

@@ -1,5 +1,6 @@
 """Requests, responses and errors of the wire, without any I/O: what a client of any kind is made of."""
 
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -45,6 +46,9 @@ IN_FLIGHT: Final = 16
 
 READINESS_TIMEOUT_S: Final = 2.0
 """How long a question about the server's health may take."""
+
+LEAST_PATIENCE_S: Final = 0.1
+"""How long it may take at least, where a request's deadline is over or nearly so."""
 
 
 class DetectionOptions(TypedDict, total=False):
@@ -99,13 +103,19 @@ class Request(ABC, Generic[R_co]):
     ) -> None:
         if not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise ValueError(f"timeout_s is {timeout_s}, expected above 0 and at most {MAX_TIMEOUT_S:g}")
-        self.id = request_id or uuid.uuid4().hex
+        self.id: str = request_id or uuid.uuid4().hex
         self.timeout_s = timeout_s
-        self.picture = load_picture(picture)
-        self.geometry = SliceGeometry(*self.picture.shape[:2])
+        self.picture: NDArray[np.uint8] = load_picture(picture)
+        self.geometry: SliceGeometry = SliceGeometry(*self.picture.shape[:2])
         self.parameters: dict[str, str | float] = {}
         if detection_threshold is not None:
             self.parameters[DETECTION_THRESHOLD] = float(detection_threshold)
+        self._deadline = time.monotonic() + timeout_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long a question about what became of it may take: within its deadline, or hardly longer."""
+        return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, self._deadline - time.monotonic()))
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of tritonclient's `infer` and its kin."""
@@ -134,7 +144,7 @@ class Request(ABC, Generic[R_co]):
 class DetectionRequest(Request[Detection]):
     """Asks for the detector's word only: without a mask among the outputs, the server never wakes the segmenter."""
 
-    outputs = (TUMOR_PROBABILITY, SEGMENTED)
+    outputs: tuple[Tensor, ...] = (TUMOR_PROBABILITY, SEGMENTED)
 
     def read(self, result: InferResult, latency_s: float) -> Detection:
         """Makes the server's answer a detection."""

@@ -1,14 +1,21 @@
 """What the command line says before any server is asked."""
 
+import json
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import grpc
 import numpy as np
 import pytest
+import trustme
+from volume_files import axial_dicom_affine, make_instances, write_dicom, write_kaggle
 
-from gliogate import runs
 from gliogate.cli import main
+from gliogate.pictures import write_png
 
 
 @pytest.fixture
@@ -85,6 +92,172 @@ def test_without_the_extra_the_error_says_what_to_install(capsys, scan, monkeypa
 
 
 def test_a_file_made_of_rgb_is_written_in_that_order(tmp_path):
-    runs.write_png(tmp_path / "red.png", np.full((2, 2, 3), (255, 0, 0), np.uint8))
+    write_png(tmp_path / "red.png", np.full((2, 2, 3), (255, 0, 0), np.uint8))
 
     assert cv2.imread(str(tmp_path / "red.png"))[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format", "bmp"], "'bmp' is no format, expected of mask, overlays, nifti, dicom-seg, montage, csv, json"),
+        (["--format", "nifti"], "--format nifti is for volumes, and there are none among the paths"),
+        (["--format", "mask"], "--format is of files: say with --output where they go"),
+        (["--series", "7"], "--series, --window and --min-component-ml are for volumes, and the paths hold none"),
+        (["--min-component-ml", "0.1"], "are for volumes, and the paths hold none"),
+        (["other.png", "--pre", "t1.nii"], "--pre and --post go with one PATH"),
+        (["--volume", "--series", "a", "--series", "b"], "--series: several, expected each of pre, flair, post once"),
+        (["--series", "pre=a", "--series", "pre=b"], "--series: several, expected each"),
+        (["--ca", "ca.pem"], "TLS and tokens are for a running server: name it with --url"),
+        (["--url", "a:1", "--ca", "absent.pem"], "absent.pem: cannot be used for TLS"),
+        (["--url", "a:1", "--tls", "--token-file", "absent"], "absent"),
+        (["--url", "a:1", "--token-file", __file__], "a token goes over TLS only"),
+        (["--url", "a:1", "--cert", "c.pem"], "a certificate and its private_key go together"),
+        (["--header", "x-site"], "'x-site' is no header, expected NAME=VALUE"),
+        (["--header", "X Site=1"], "metadata 'X Site': expected lower-case"),
+        (["--attempts", "9"], "attempts is 9, expected 1 to 5"),
+    ],
+)
+def test_options_that_go_with_nothing_are_refused_before_anything_is_asked(capsys, scan, arguments, told):
+    assert told in usage_error(capsys, "analyze", scan, *arguments)
+
+
+def test_the_environment_names_the_server_where_no_option_does(capsys, scan, monkeypatch):
+    monkeypatch.setenv("GLIOGATE_URL", "127.0.0.1:1")
+
+    assert main(["analyze", str(scan)]) == 1
+
+    assert "no Triton answers gRPC at 127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def guarded(triton_of, tmp_path):
+    """A server that wants a certificate of its authority, and a token; and the options that let one in."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "token").write_text("open sesame\n")
+    pair = (certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())
+    triton = triton_of(grpc.ssl_server_credentials([pair]))
+    triton.token = "open sesame"  # noqa: S105
+    options = ["--url", triton.url, "--ca", str(tmp_path / "ca.pem"), "--token-file", str(tmp_path / "token")]
+    return triton, options
+
+
+def test_a_server_behind_tls_and_a_token(capsys, scan, guarded):
+    triton, options = guarded
+
+    code = main(["analyze", str(scan), *options, "--header", "x-site=ward-3", "--compression", "gzip", "--json", "-"])
+
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["tumor"] is False
+    assert triton.metadata[0]["x-site"] == "ward-3"
+
+
+def test_a_token_that_lets_nobody_in_is_told(capsys, scan, guarded, tmp_path):
+    _, options = guarded
+    (tmp_path / "token").write_text("expired")
+
+    assert main(["analyze", str(scan), *options]) == 1
+    assert main(["doctor", *options]) == 1
+
+    output, error = capsys.readouterr()
+    assert "does not let this client in" in error
+    assert re.search(r"^failed .*does not let this client in", output, re.MULTILINE)
+
+
+def test_attempts_are_as_many_as_are_asked_for(scan, triton):
+    triton.failures = 1000
+
+    assert main(["analyze", str(scan), "--url", triton.url, "--attempts", "2"]) == 1
+
+    assert len(triton.requests) == 2
+
+
+def test_doctor_tells_what_is_absent_from_what_is_broken(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    (tmp_path / "openjpeg.py").write_text("raise OSError('libopenjp2.so is missing')")
+    monkeypatch.delitem(sys.modules, "openjpeg", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert main(["doctor", "--url", "127.0.0.1:1"]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok      gliogate        0.")
+    assert "absent  extra nifti     nibabel not installed: pip install 'gliogate[nifti]'" in lines
+    assert any(line.startswith("failed  extra dicom     openjpeg cannot be imported (libopenjp2.so") for line in lines)
+    assert lines[-1].startswith("failed  server 127.0.0.1:1 no Triton answers gRPC")
+
+
+def test_doctor_without_a_server_is_well(capsys, monkeypatch):
+    monkeypatch.setattr("gliogate.cli.doctor.DEFAULT_URL", "127.0.0.1:1")
+
+    assert main(["doctor"]) == 0
+
+    assert "absent  server 127.0.0.1:1 none here: `gliogate serve` starts one" in capsys.readouterr().out
+
+
+def test_info_says_how_a_volume_would_be_read(capsys, tmp_path):
+    head, affine = axial_dicom_affine()
+    write_dicom(tmp_path / "study", make_instances(head, affine))
+
+    assert main(["info", str(tmp_path / "study")]) == 0
+    assert main(["info", str(tmp_path / "study"), "--json", "-"]) == 0
+
+    output = capsys.readouterr().out
+    told, record = output[: output.index("{")], json.loads(output[output.index("{") :])
+    assert f"{tmp_path / 'study'} volume" in told
+    assert re.search(r"size +8 x 36 x 40", told)
+    assert re.search(r"spacing +0\.9 x 0\.8 x 5 mm", told)
+    assert re.search(r"note +.*FLAIR stands in for pre-contrast and post-contrast", told)
+    assert record["kind"] == "volume"
+    assert (record["plane"], record["shape"], record["sequences"]) == ("axial", [8, 36, 40], ["FLAIR"])
+
+
+def test_info_says_how_pictures_would_be_read_and_what_cannot_be(capsys, tmp_path):
+    (tmp_path / "broken.nii").write_bytes(b"no")
+    cv2.imwrite(str(tmp_path / "scan.png"), np.zeros((8, 8, 3), np.uint8))
+    np.save(tmp_path / "head.npy", np.zeros((5, 8, 9), np.uint8))
+    np.save(tmp_path / "slice.npy", np.zeros((8, 9), np.uint16))
+    names = ("", "scan.png", "slice.npy", "head.npy", "broken.nii", "absent.png")
+
+    assert main(["info", *(str(tmp_path / name) for name in names), "--json", "-"]) == 1
+
+    folder, picture, grey, head, broken, absent = map(json.loads, capsys.readouterr().out.splitlines())
+    # The folder has a NIfTI file, so it is a volume, and a broken one.
+    assert (folder["kind"], picture["kind"], grey["kind"], head["kind"]) == ("volume", "picture", "picture", "volume")
+    assert (picture["shape"], grey["dtype"], head["shape"]) == ([8, 8, 3], "uint16", [5, 8, 9])
+    assert "broken.nii" in broken["error"]
+    assert absent["error"].endswith("absent.png: No such file or directory")
+
+
+def test_a_folder_of_pictures_is_a_volume_only_where_it_is_said_to_be(capsys, tmp_path):
+    write_kaggle(tmp_path / "case", np.zeros((3, 8, 9, 3), np.uint8), np.zeros((3, 8, 9), np.uint8))
+
+    assert main(["info", str(tmp_path / "case")]) == 0
+    assert main(["info", str(tmp_path / "case"), "--volume"]) == 0
+
+    output = capsys.readouterr().out
+    assert re.search(r"case pictures\n +pictures +3\n +note +analyzed one by one", output)
+    assert re.search(r"case volume\n +size +3 x 8 x 9", output)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_commands_and_the_shell_takes_it(capsys, shell, tmp_path):
+    assert main(["completion", shell]) == 0
+
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("analyze", "doctor", "--min-component-ml", "--format"))
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script)
+        subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+
+
+def test_the_shell_completes_a_command(capsys):
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+    ask = "COMP_WORDS=(gliogate do); COMP_CWORD=1; _shtab_gliogate; echo ${COMPREPLY[@]}"
+
+    told = subprocess.run(["bash"], input=f"{script}\n{ask}\n", capture_output=True, text=True, check=True)
+
+    assert told.stdout.split() == ["doctor"]

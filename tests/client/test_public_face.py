@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import gliogate
 
 
@@ -11,17 +13,26 @@ def test_all_is_sorted_and_true():
     assert public - modules == set(gliogate.__all__) - {"Picture"}
 
 
-def test_importing_loads_nothing_heavy():
-    heavy = (
-        "tensorflow",
-        "keras",
-        "onnx",
-        "onnxruntime",
-        "pytriton",
-        "rich",
-        "gliogate.embedded",
-    )
-    code = f"import sys, gliogate; print([name for name in {heavy} if name in sys.modules])"
+LIBRARIES = (
+    "highdicom",
+    "keras",
+    "nibabel",
+    "onnx",
+    "onnxruntime",
+    "pydicom",
+    "pytriton",
+    "rich",
+    "shtab",
+    "tensorflow",
+)
+ROOMS = ("gliogate.cli", "gliogate.embedded", "gliogate.runs", "gliogate.volumes")
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"), [("gliogate", (*LIBRARIES, *ROOMS)), ("gliogate.volumes.writing", (*LIBRARIES, *ROOMS[:-1]))]
+)
+def test_importing_loads_nothing_heavy(module, heavy):
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

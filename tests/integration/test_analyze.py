@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import signal
 import socket
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from signals import signal_triton
 from tiny_networks import FLAIR, slices
 from tritonclient.grpc import InferenceServerClient
 
@@ -47,20 +47,6 @@ def own_server(tiny_repository):
     """A server that a test may harm."""
     with EmbeddedServer(tiny_repository) as server:
         yield server
-
-
-def signal_triton(server: EmbeddedServer, number: int) -> None:
-    """Sends a signal to the Triton of a server, found by its port."""
-    port = f"--grpc-port={server.url.rpartition(':')[2]}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if arguments[0].endswith(b"tritonserver") and port in arguments:
-            os.kill(int(process.name), number)
-            return
-    raise LookupError(f"no Triton with {port!r}")
 
 
 def test_a_slice_with_tumor_is_segmented(client):

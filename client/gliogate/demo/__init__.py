@@ -19,18 +19,19 @@ from gliogate.contract import CHANNELS
 from gliogate.errors import GliogateError, ImageError
 from gliogate.overlays import KNOWN, PREDICTED, Color, paint_mask
 from gliogate.phantom import make_phantoms
+from gliogate.pictures import encode, write_png
 from gliogate.results import Analysis
 from gliogate.runs import (
     Outcome,
     Row,
+    Server,
     analyze_scans,
     connect,
-    encode,
     format_or_dash,
     print_table,
     summary,
-    write_pictures,
-    write_png,
+    write_mask,
+    write_overlay,
 )
 from gliogate.scans import MASK_SUFFIX, Scan, find_scans
 
@@ -45,17 +46,16 @@ MAX_PICTURE_PX: Final = 512
 """Longer side of a picture on the page."""
 
 
-def run_demo(paths: Sequence[Path], *, output: Path, url: str | None, model_repository: Path | None) -> int:
+def run_demo(paths: Sequence[Path], *, output: Path, server: Server) -> bool:
     """Analyzes scans and makes a page of them; synthetic scans where `paths` is empty.
 
     Args:
         paths: scans and folders of scans. A mask beside a scan, `<stem>_mask.*`, is taken as the truth.
         output: a folder for the page, the masks, the overlays and, under `scans`, the synthetic scans.
-        url: HOST:PORT of a running server; None to start one.
-        model_repository: what a server started here serves; None for gliogate's own.
+        server: the one to ask.
 
     Returns:
-        0 if every scan was analyzed, 1 otherwise.
+        Whether every scan was analyzed.
 
     Raises:
         GliogateError: no scans were found, or no server.
@@ -65,12 +65,13 @@ def run_demo(paths: Sequence[Path], *, output: Path, url: str | None, model_repo
     scans = find_scans(paths or [_draw_phantoms(output / "scans")])
     rows: list[Row] = []
     cards: list[str] = []
-    with connect(url, model_repository) as client:
+    with connect(server) as client:
         # One request at a time, so that the latency is a single request's own.
         for outcome in analyze_scans(client, scans, in_flight=1):
             known = None
             if isinstance(outcome.result, Analysis):
-                write_pictures(outcome.result, outcome.scan.name, output)
+                write_mask(outcome.result, outcome.scan.name, output)
+                write_overlay(outcome.result, outcome.scan.name, output)
                 known = _known_mask(outcome.scan, outcome.result)
             rows.append(Row.of(outcome, dice=_dice(outcome, known)))
             if len(cards) < MAX_CARDS:
@@ -86,7 +87,7 @@ def run_demo(paths: Sequence[Path], *, output: Path, url: str | None, model_repo
     print(f"  {program} analyze {scan} --json -  # the same as JSON lines")
     print(f"  {program} demo {'' if paths else 'path/to/scans'}  # {'synthetic scans' if paths else 'your own scans'}")
     print(f'  {program} serve  # a server that stays, for gliogate.Client("localhost:8001")')
-    return int(any(row.error for row in rows))
+    return not any(row.error for row in rows)
 
 
 def _draw_phantoms(folder: Path) -> Path:

@@ -31,7 +31,7 @@ class Log:
             stream: what Triton writes; closed by `close`.
             echo: show every line on stderr as it comes.
         """
-        self.unloading = threading.Event()
+        self.unloading: threading.Event = threading.Event()
         self._stream = stream
         self._echo = echo
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)

@@ -192,13 +192,8 @@ class VolumeAnalysis:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the pixels, as values that JSON has; what is unknown is None."""
-        volume = self.volume
         return {
-            "source": [str(path) for path in volume.source],
-            "sequences": list(volume.sequences),
-            "plane": volume.plane,
-            "spacing_mm": volume.spacing_mm and list(volume.spacing_mm),
-            "notes": list(volume.notes),
+            **self.volume.to_dict(),
             "tumor": self.tumor,
             "tumor_volume_ml": self.tumor_volume_ml,
             "largest_diameter_mm": self.largest_diameter_mm,

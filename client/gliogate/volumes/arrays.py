@@ -16,19 +16,33 @@ from gliogate.volumes.volume import Volume, of_slices
 _EXPECTED = f"expected (N, H, W) or (N, H, W, {len(CHANNELS)})"
 
 
+def is_of_slices(shape: tuple[int, ...]) -> bool:
+    """Whether an array of that shape is one of slices; (H, W, 1) and (H, W, 3) are a single picture."""
+    colors = (1, len(CHANNELS))
+    return (len(shape) == 3 and shape[2] not in colors) or (len(shape) == 4 and shape[3] == len(CHANNELS))
+
+
 def read_npy(path: Path) -> Volume:
     """Reads a `.npy` file of slices, (N, H, W) or (N, H, W, 3).
 
     Raises:
         ImageError: the file is broken, too large, or holds another shape or type.
     """
+    return of_array(map_npy(path), name=str(path), source=(path,))
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """Maps a `.npy` file: it costs no memory until its shape has been checked.
+
+    Raises:
+        ImageError: it is broken, or an archive.
+    """
     with naming(str(path), "is no whole .npy file of numbers"):
-        # A mapped file costs no memory until its shape has been checked.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
             raise ImageError(f"{path}: is an .npz archive, not an .npy file")
-    return of_array(array, name=str(path), source=(path,))
+        return array
 
 
 def of_array(array: NDArray[Any], *, name: str = "the array", source: tuple[Path, ...] = ()) -> Volume:
@@ -37,8 +51,7 @@ def of_array(array: NDArray[Any], *, name: str = "the array", source: tuple[Path
     Raises:
         ImageError: it has another shape or type, is too large, or has values that are NaN or infinite.
     """
-    is_one_picture = array.ndim == 3 and array.shape[2] in (1, len(CHANNELS))
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != len(CHANNELS)) or is_one_picture:
+    if not is_of_slices(array.shape):
         raise ImageError(f"{name}: has shape {array.shape}, {_EXPECTED}")
     if array.dtype.kind not in "uif":
         raise ImageError(f"{name}: has voxels of type {array.dtype}, expected integers or floats")

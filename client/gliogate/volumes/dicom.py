@@ -14,19 +14,20 @@ from gliogate.volumes.dicom_place import place_frames, refuse_mixed
 from gliogate.volumes.entries import Entry, open_entries
 from gliogate.volumes.limits import MAX_SLICES, check_shape
 from gliogate.volumes.sequences import Sequence3, pick, recognise
-from gliogate.volumes.volume import Series, Volume, combine, to_finite_float32
+from gliogate.volumes.volume import Range, Series, Volume, combine, to_finite_float32
 
 Choice = str | Mapping[Sequence3, str]
 """A series by its SeriesInstanceUID, SeriesNumber or SeriesDescription; or one for each sequence."""
 
 
-def read_dicom(path: Path, choice: Choice | None = None) -> Volume:
+def read_dicom(path: Path, choice: Choice | None = None, *, window: bool = False) -> Volume:
     """Reads the series that a DICOM file, a folder or a zip holds.
 
     Args:
         path: a file, a folder (with all that is below it) or a zip.
         choice: one series, that stands for all sequences as FLAIR does; or one for each sequence. Without it, series
             are recognised by what they say of themselves, or there is only one.
+        window: scale each sequence by the window that it asks to be shown in.
 
     Raises:
         MissingExtraError: pydicom is not installed.
@@ -36,13 +37,13 @@ def read_dicom(path: Path, choice: Choice | None = None) -> Volume:
     with open_entries(path) as entries:
         found = _find_series(entries, path)
         chosen = _choose(found, choice, path)
-        volume = combine({kind: _load(one) for kind, one in chosen.items()})
+        volume = combine({kind: _load(one, window=window) for kind, one in chosen.items()})
     ignored = [str(one) for one in found if one not in chosen.values()]
     notes = [*volume.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else [])]
     return replace(volume, notes=tuple(notes))
 
 
-def read_dicom_series(path: Path, choice: str | None = None) -> Series:
+def read_dicom_series(path: Path, choice: str | None = None, *, window: bool = False) -> Series:
     """Reads one series of a DICOM file, folder or zip.
 
     Raises:
@@ -52,7 +53,7 @@ def read_dicom_series(path: Path, choice: str | None = None) -> Series:
         found = _find_series(entries, path)
         if choice is None and len(found) > 1:
             raise ImageError(f"{path}: holds {len(found)} series: {'; '.join(map(str, found))}: choose one")
-        return _load(found[0] if choice is None else _named(found, choice, path))
+        return _load(found[0] if choice is None else _named(found, choice, path), window=window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def _named(found: Sequence[_Found], name: str, path: Path) -> _Found:
     return named[0]
 
 
-def _load(found: _Found) -> Series:
+def _load(found: _Found, *, window: bool) -> Series:
     """Reads the pixels of a series, in the order of their place in the patient."""
     name = f"{found.files[0].entry.path}: series {found}"
     if (count := sum(file.frame_count for file in found.files)) > MAX_SLICES:
@@ -131,14 +132,22 @@ def _load(found: _Found) -> Series:
     remark = () if modality in ("", "MR") else (f"{name}: Modality is {modality}, but the networks know MR alone",)
     files = dict.fromkeys(frame.file for frame in placed.frames)
     return Series(
-        voxels=_stack(placed.frames).transpose(2, 1, 0),
+        voxels=_stack(placed.frames, window=window).transpose(2, 1, 0),
         affine=placed.affine,
         spacing_mm=placed.spacing_mm,
         name=name,
         source=tuple(dict.fromkeys(file.entry.path for file in found.files)),
         notes=(*placed.notes, *remark),
+        window=_window(placed.frames) if window else None,
         origin=DicomOrigin(tuple(file.header for file in files), tuple(frame.index for frame in placed.frames)),
     )
+
+
+def _window(frames: Sequence[Frame]) -> Range:
+    """One window for all slices, so that they stay comparable: in the middle of those that they ask for."""
+    black, white = np.median([frame.window for frame in frames], axis=0).tolist()
+    is_negative = frames[0].file.is_negative
+    return (-white, -black) if is_negative else (black, white)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +163,15 @@ class DicomOrigin:
     frames: tuple[int, ...]
 
 
-def _stack(frames: Sequence[Frame]) -> NDArray[Any]:
-    """Decodes frames, (K, rows, columns): uint8 where that is what they hold, else float32 with all scaling applied."""
+def _stack(frames: Sequence[Frame], *, window: bool) -> NDArray[Any]:
+    """Decodes frames, (K, rows, columns), to float32 with all scaling applied.
+
+    To uint8 where that is what they hold, and no window changes it.
+    """
     places: dict[DicomFile, list[int]] = {}
     for index, frame in enumerate(frames):
         places.setdefault(frame.file, []).append(index)
-    is_plain = all(_is_plain(frame) for frame in frames)
+    is_plain = not window and all(_is_plain(frame) for frame in frames)
     stack = np.empty((len(frames), *frames[0].file.shape), np.uint8 if is_plain else np.float32)
     has_padding = False
     for file, indices in places.items():
@@ -172,7 +184,7 @@ def _stack(frames: Sequence[Frame]) -> NDArray[Any]:
                 continue
             with np.errstate(over="ignore"):  # What overflows is infinite, and told so.
                 scaled = stored * np.float64(frame.slope) + frame.intercept
-            if file.text("PhotometricInterpretation") == "MONOCHROME1":
+            if file.is_negative:
                 scaled = -scaled
             stack[index] = to_finite_float32(scaled, frame.name)
             if (padding := file.numbers("PixelPaddingValue", 1)) is not None:

@@ -50,6 +50,7 @@ class Frame:
         spacing: (2,), between rows and between columns, in mm.
         slope: by which stored values are multiplied.
         intercept: that is added to them then.
+        display: what holds the window in which the file asks to be shown.
     """
 
     file: "DicomFile"
@@ -59,6 +60,22 @@ class Frame:
     spacing: NDArray[np.float64] | None
     slope: float
     intercept: float
+    display: Any
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """The values that become black and white in the window that the file asks for first (DICOM PS3.3, C.11.2.1).
+
+        Raises:
+            ImageError: it asks for none, or for one that makes no sense.
+        """
+        center, width = (self.file.first_number(keyword, self.display) for keyword in ("WindowCenter", "WindowWidth"))
+        function = self.file.text("VOILUTFunction", self.display) or "LINEAR"
+        if function not in ("LINEAR", "LINEAR_EXACT"):
+            raise ImageError(f"{self.name}: VOILUTFunction is {function:.80}, expected LINEAR or LINEAR_EXACT")
+        if width <= 0:
+            raise ImageError(f"{self.name}: WindowWidth is {width:g}, expected a number above 0")
+        return center - width / 2, center + width / 2 - (function == "LINEAR")
 
     @property
     def name(self) -> str:
@@ -80,7 +97,7 @@ class DicomFile:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.header = _parse(entry, stop_before_pixels=True)
+        self.header: Any = _parse(entry, stop_before_pixels=True)
 
     def value(self, keyword: str, holder: Any = None) -> Any:
         """An attribute's value; None where it is missing or empty.
@@ -123,6 +140,21 @@ class DicomFile:
         numbers = self.numbers(keyword, 1, holder)
         return default if numbers is None else float(numbers[0])
 
+    def first_number(self, keyword: str, holder: Any) -> float:
+        """The first of an attribute's numbers.
+
+        Raises:
+            ImageError: there is none, or it is NaN, infinite or beyond `LARGEST`.
+        """
+        value = self.value(keyword, holder)
+        found = "missing" if value is None else f"{self.text(keyword, holder):.80}"
+        expected = f"{keyword} is {found}, expected finite numbers up to {LARGEST:g}"
+        with naming(self.entry.name, expected):
+            first = float(np.atleast_1d(np.array(value, np.float64))[0])
+        if not abs(first) <= LARGEST:  # NaN is not.
+            raise ImageError(f"{self.entry.name}: {expected}")
+        return first
+
     def whole(self, keyword: str, default: int | None = None) -> int:
         """An attribute's whole number above 0.
 
@@ -146,6 +178,11 @@ class DicomFile:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.whole("Rows"), self.whole("Columns")
+
+    @cached_property
+    def is_negative(self) -> bool:
+        """Whether high values are dark."""
+        return self.text("PhotometricInterpretation") == "MONOCHROME1"
 
     @cached_property
     def frame_count(self) -> int:
@@ -225,6 +262,7 @@ class DicomFile:
             spacing=spacing,
             slope=slope,
             intercept=intercept,
+            display=group("FrameVOILUTSequence"),
         )
 
     def _orientation(self, holder: Any) -> NDArray[np.float64] | None:

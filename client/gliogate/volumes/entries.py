@@ -66,7 +66,7 @@ def open_entries(path: Path) -> Iterator[list[Entry]]:
         files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         entries = []
         for file in files:
-            entries.append(_entry(file))
+            entries.append(entry_of(file))
             _check_count(len(entries), path)
         yield sorted(entries, key=lambda entry: entry.name)
     elif is_zipfile(path):
@@ -79,11 +79,16 @@ def open_entries(path: Path) -> Iterator[list[Entry]]:
             yield [_member(archive, member, path) for member in members]
     else:
         with naming(str(path)):
-            entry = _entry(path)
+            entry = entry_of(path)
         yield [entry]
 
 
-def _entry(path: Path) -> Entry:
+def entry_of(path: Path) -> Entry:
+    """A file by itself.
+
+    Raises:
+        OSError: there is none.
+    """
     return Entry(str(path), path, path.stat().st_size, lambda: path.open("rb"))
 
 

@@ -7,16 +7,17 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
 from gliogate.images import EXTENSIONS as PICTURE_EXTENSIONS
-from gliogate.volumes.arrays import of_array, read_npy, read_pictures
+from gliogate.volumes.arrays import is_of_slices, map_npy, of_array, read_npy, read_pictures
 from gliogate.volumes.dicom import Choice, read_dicom, read_dicom_series
 from gliogate.volumes.dicom_file import is_dicom
-from gliogate.volumes.entries import open_entries
+from gliogate.volumes.entries import entry_of, open_entries
 from gliogate.volumes.limits import naming
 from gliogate.volumes.nifti import is_nifti, read_nifti
 from gliogate.volumes.sequences import SEQUENCES, Sequence3, pick, recognise
@@ -32,7 +33,7 @@ _EXPECTED: Final = (
 )
 
 
-def read_volume(source: VolumeSource, *, series: Choice | None = None) -> Volume:
+def read_volume(source: VolumeSource, *, series: Choice | None = None, window: bool = False) -> Volume:
     """Reads the slices of a head.
 
     A source with one sequence is taken for FLAIR, which then stands in for the others, as the networks were trained;
@@ -49,6 +50,8 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None) -> Volume
         series: which series of a DICOM source to read, by SeriesInstanceUID, SeriesNumber or SeriesDescription; or a
             mapping from `pre`, `flair` and `post` to that. Without it, series are recognised by what they say of
             themselves.
+        window: scale each DICOM sequence by the window that its files ask to be shown in (WindowCenter, WindowWidth; in
+            the middle of its slices' where they differ), not by its own range, as the networks were trained.
 
     Returns:
         The volume; its `notes` say what stands in, what is not known and what was left out.
@@ -59,17 +62,19 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None) -> Volume
         MissingExtraError: the extra that reads it is not installed.
     """
     if isinstance(source, np.ndarray):
+        _check_no_window("the array", window=window)
         return of_array(source)
     if isinstance(source, Mapping):
-        return _read_mapping(source, series)
+        return _read_mapping(source, series, window=window)
     if not isinstance(source, str | os.PathLike):
         raise ImageError(f"a volume is read from a path, an array or a mapping, not {type(source).__name__}")
     path = Path(source)
     _check_exists(path)
     if _is_dicom(path):
-        return read_dicom(path, _checked(series))
+        return read_dicom(path, _checked(series), window=window)
     if series is not None:
         raise ImageError(f"{path}: series chooses among those of a DICOM source, which this is not")
+    _check_no_window(path, window=window)
     if path.is_dir():
         return _read_folder(path)
     if is_nifti(path):
@@ -79,6 +84,31 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None) -> Volume
         return read_npy(path)
     hint = ": a volume is a folder of such" if path.suffix.lower() in PICTURE_EXTENSIONS else ""
     raise ImageError(f"{path}: is no volume{hint}; {_EXPECTED}")
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a path holds a volume for certain: DICOM, NIfTI, a zip, or a `.npy` file of slices.
+
+    A folder of pictures may be a volume or not: for it, as for what cannot be read, the answer is no.
+    """
+    try:
+        if path.is_dir():
+            below = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            return any(_is_dicom_file(file) or (is_nifti(file) and file.parent == path) for file in below)
+        if path.suffix.lower() == ".npy":
+            return is_of_slices(map_npy(path).shape)
+        return is_nifti(path) or _is_dicom_file(path) or (path.suffix.lower() != ".npz" and is_zipfile(path))
+    except (ImageError, OSError):
+        return False
+
+
+def _is_dicom_file(file: Path) -> bool:
+    return file.suffix.lower() not in PICTURE_EXTENSIONS and is_dicom(entry_of(file))
+
+
+def _check_no_window(source: object, *, window: bool) -> None:
+    if window:
+        raise ImageError(f"{source}: window is what a DICOM source asks for, which this is not")
 
 
 def _check_exists(path: Path) -> None:
@@ -106,7 +136,7 @@ def _check_keys(mapping: Mapping[Any, Any]) -> None:
         raise ImageError(f"{unknown[0]!r} is no sequence, expected {', '.join(SEQUENCES)}")
 
 
-def _read_mapping(sources: Mapping[Sequence3, Source], series: Choice | None) -> Volume:
+def _read_mapping(sources: Mapping[Sequence3, Source], series: Choice | None, *, window: bool) -> Volume:
     _check_keys(sources)
     if isinstance(series, str):
         raise ImageError(
@@ -114,15 +144,18 @@ def _read_mapping(sources: Mapping[Sequence3, Source], series: Choice | None) ->
         )
     chosen = _checked(series) or {}
     assert not isinstance(chosen, str)  # noqa: S101  told the user above
-    return combine({kind: _read_series(Path(source), chosen.get(kind)) for kind, source in sources.items()})
+    return combine(
+        {kind: _read_series(Path(source), chosen.get(kind), window=window) for kind, source in sources.items()}
+    )
 
 
-def _read_series(path: Path, choice: str | None) -> Series:
+def _read_series(path: Path, choice: str | None, *, window: bool) -> Series:
     _check_exists(path)
     if is_nifti(path):
+        _check_no_window(path, window=window)
         return read_nifti(path)
     if _is_dicom(path):
-        return read_dicom_series(path, choice)
+        return read_dicom_series(path, choice, window=window)
     raise ImageError(f"{path}: is no sequence, expected DICOM (a file, a folder or a zip) or NIfTI (.nii, .nii.gz)")
 
 

@@ -38,6 +38,7 @@ class Series:
         name: what errors call it.
         source: the files.
         notes: what was found remarkable.
+        window: the values that are to become 0 and 255; None for the volume's own.
         origin: the source's own headers, for those who write back into its format.
     """
 
@@ -47,6 +48,7 @@ class Series:
     name: str
     source: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    window: Range | None = None
     origin: Any = field(default=None, repr=False)
 
     @property
@@ -65,7 +67,7 @@ class Volume:
     Attributes:
         slices: uint8 (N, H, W, 3), channels as in `contract.CHANNELS`. 8-bit sources are taken as they are. All others
             are scaled over the whole volume, so that slices stay comparable: the minimum of a sequence became 0, its
-            99.9th percentile 255.
+            99.9th percentile 255; or what the window of a DICOM source says, where that was asked for.
         ranges: the source's values that became 0 and 255, for each channel.
         sequences: those of `contract.CHANNELS` that are in the source; FLAIR stands in for the others.
         layout: how the slices lie in the grid.
@@ -109,6 +111,17 @@ class Volume:
             return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
         return None if self.spacing_mm is None else float(np.prod(self.spacing_mm)) / 1000
 
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pixels, as values that JSON has; what is unknown is None."""
+        return {
+            "source": [str(path) for path in self.source],
+            "shape": list(self.slices.shape[:3]),
+            "sequences": list(self.sequences),
+            "plane": self.plane,
+            "spacing_mm": self.spacing_mm and list(self.spacing_mm),
+            "notes": list(self.notes),
+        }
+
     def to_grid(self, slices: NDArray[Scalar]) -> NDArray[Scalar]:
         """Brings an array on the slices, (N, H, W), onto the grid, (I, J, K).
 
@@ -137,7 +150,7 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     ranges: dict[Sequence3, Range] = {}
     for kind, one in series.items():
         _check_geometry(flair, one)
-        planes[kind], ranges[kind] = _to_uint8(one.layout.to_slices(one.voxels))
+        planes[kind], ranges[kind] = _to_uint8(one.layout.to_slices(one.voxels), one.window)
     missing = [CHANNEL_OF[kind] for kind in SEQUENCES if kind not in series]
     notes = [f"{flair.name}: FLAIR stands in for {' and '.join(missing)}"] if missing else []
     notes += [note for one in series.values() for note in one.notes]
@@ -221,12 +234,12 @@ def to_finite_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:
     return result
 
 
-def _to_uint8(values: NDArray[Any]) -> tuple[NDArray[np.uint8], Range]:
-    """Scales slices (N, H, W) of finite float32, all by one range; uint8 is taken as it is."""
+def _to_uint8(values: NDArray[Any], window: Range | None = None) -> tuple[NDArray[np.uint8], Range]:
+    """Scales slices (N, H, W) of finite float32 by one range, the window's or their own; uint8 is taken as it is."""
     if values.dtype == np.uint8:
         return values, (0.0, 255.0)
-    black, white = float(values.min()), float(np.percentile(values, WHITE_PERCENTILE))
-    if white <= black:
+    black, white = window or (float(values.min()), float(np.percentile(values, WHITE_PERCENTILE)))
+    if white <= black and window is None:
         white = float(values.max())
     span = white - black or 1.0
     scaled = np.empty(values.shape, np.uint8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
 from gliogate.files import replacing
-from gliogate.runs import write_png
+from gliogate.pictures import write_png
 from gliogate.scans import OVERLAY_SUFFIX
 from gliogate.volumes.analysis import VolumeAnalysis
 from gliogate.volumes.extras import require
@@ -71,8 +71,7 @@ def write_overlays(analysis: VolumeAnalysis, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     digits = len(str(len(analysis.analyses) - 1))
     for index in range(len(analysis.analyses)):
-        with replacing(folder / f"{index:0{digits}d}{OVERLAY_SUFFIX}.png") as draft:
-            write_png(draft, _overlay(analysis, index))
+        write_png(folder / f"{index:0{digits}d}{OVERLAY_SUFFIX}.png", _overlay(analysis, index))
 
 
 def write_montage(analysis: VolumeAnalysis, path: Path, *, columns: int, rows: int) -> None:
@@ -93,8 +92,7 @@ def write_montage(analysis: VolumeAnalysis, path: Path, *, columns: int, rows: i
         cv2.putText(tile, label, (6, size[1] - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
         top, left = place // columns * size[1], place % columns * size[0]
         canvas[top : top + size[1], left : left + size[0]] = tile
-    with replacing(path) as draft:
-        write_png(draft, canvas)
+    write_png(path, canvas)
 
 
 def write_csv(analysis: VolumeAnalysis, path: Path) -> None:

@@ -3,60 +3,23 @@
 import gzip
 import io
 import math
-import warnings
-import zipfile
+from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
+from broken_files import AFFINE, HEAD, WHOLE, read_or_refuse
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
-from volume_files import RAS, axial_dicom_affine, make_head, make_instances, make_multiframe
+from volume_files import make_instances
 
 from gliogate import ImageError
 from gliogate.volumes import read_volume
 
-HEAD, AFFINE = axial_dicom_affine()
+CORPUS = Path(__file__).parent / "corpus"
 
 chance = settings(
     derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-
-def dicom(compression=None, *, frames: int = 1) -> bytes:
-    instances = make_instances(HEAD, AFFINE)
-    dataset = instances[0] if frames == 1 else make_multiframe(instances, list(range(frames)))
-    if compression:
-        dataset.compress(compression, generate_instance_uid=False)
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
-def zipped() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/1.dcm", dicom())
-    return file.getvalue()
-
-
-def npy() -> bytes:
-    file = io.BytesIO()
-    np.save(file, make_head())
-    return file.getvalue()
-
-
-WHOLE = {
-    "plain.dcm": dicom(),
-    "frames.dcm": dicom(frames=3),
-    "rle.dcm": dicom(RLELossless),
-    "j2k.dcm": dicom(JPEG2000Lossless),
-    "jls.dcm": dicom(JPEGLSLossless),
-    "study.zip": zipped(),
-    "head.nii": nibabel.Nifti1Image(make_head(), RAS).to_bytes(),
-    "head.npy": npy(),
-}
 
 # Most of a file is voxels, in which nothing can be wrong: what breaks is mostly near the front.
 places = st.one_of(st.integers(0, 2500), st.integers(0, 20_000))
@@ -101,7 +64,8 @@ VALUES = st.one_of(
 KEYWORDS = """
     BitsAllocated BitsStored Columns HighBit ImageOrientationPatient ImagePositionPatient InstanceNumber NumberOfFrames
     PhotometricInterpretation PixelPaddingValue PixelRepresentation PixelSpacing RescaleIntercept RescaleSlope Rows
-    SamplesPerPixel SeriesInstanceUID SeriesNumber SliceThickness SpacingBetweenSlices
+    SamplesPerPixel SeriesInstanceUID SeriesNumber SliceThickness SpacingBetweenSlices VOILUTFunction WindowCenter
+    WindowWidth
 """.split()  # noqa: SIM905  a list of twenty would take a page
 
 
@@ -110,7 +74,7 @@ KEYWORDS = """
 @given(changes=st.dictionaries(st.sampled_from(KEYWORDS), VALUES, min_size=1, max_size=3), all_of_them=st.booleans())
 @example(changes={"PixelPaddingValue": [0, 0]}, all_of_them=False)
 def test_dicom_fields_that_hold_anything(tmp_path, changes, all_of_them):
-    for index, dataset in enumerate(make_instances(HEAD[:, :, :3], AFFINE)):
+    for index, dataset in enumerate(make_instances(HEAD[:, :, :3], AFFINE, WindowCenter=300, WindowWidth=400)):
         try:
             for keyword, value in changes.items() if all_of_them or index == 1 else ():
                 setattr(dataset, keyword, value)
@@ -121,6 +85,7 @@ def test_dicom_fields_that_hold_anything(tmp_path, changes, all_of_them):
         (tmp_path / f"{index}.dcm").write_bytes(file.getvalue())
 
     read_or_refuse(tmp_path)
+    read_or_refuse(tmp_path, window=True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -146,17 +111,8 @@ def test_functional_groups_of_another_type_are_refused_or_do_without(tmp_path, g
     read_or_refuse(path)
 
 
-def read_or_refuse(path) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom tells what it finds odd; the error is ours to give.
-            volume = read_volume(path)
-    except ImageError as error:
-        message = str(error)
-    else:
-        assert volume.slices.dtype == np.uint8
-        assert volume.slices.ndim == 4
-        assert volume.affine is None or np.isfinite(volume.affine).all()
-        assert volume.voxel_ml is None or 0 < volume.voxel_ml < math.inf
-        return
-    assert str(path) in message
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*")), ids=lambda path: path.name)
+def test_files_that_a_fuzzer_found(path):
+    """Those of `python tests/fuzz_readers.py`: each took the readers another way, or broke them once."""
+    read_or_refuse(path)

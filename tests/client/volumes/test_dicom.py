@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from volume_files import (
     SHAPE,
@@ -16,6 +17,7 @@ from volume_files import (
     set_pixels,
     to_axial,
     write_dicom,
+    write_nifti,
 )
 
 from gliogate import ImageError, MissingExtraError
@@ -141,6 +143,70 @@ def test_8_bit_values_are_taken_as_they_are(tmp_path):
 
     assert np.array_equal(volume.slices[..., 1], AXIAL // 8)
     assert volume.ranges == ((0, 255),) * 3
+
+
+@pytest.mark.parametrize(
+    ("function", "black", "white"), [("", 100, 499), ("LINEAR", 100, 499), ("LINEAR_EXACT", 100, 500)]
+)
+def test_the_window_that_a_source_asks_for_scales_it_where_that_is_wanted(tmp_path, function, black, white):
+    # A second window is an alternative to the first.
+    header = {"WindowCenter": [300, 40], "WindowWidth": [400, 80], "VOILUTFunction": function}
+    study = write_dicom(tmp_path, make_instances(HEAD, AFFINE, **header))
+
+    volume = read_volume(study, window=True)
+
+    assert volume.ranges[1] == (black, white)
+    scaled = np.clip((AXIAL.astype(float) - black) / (white - black), 0, 1) * 255
+    assert np.array_equal(volume.slices[..., 1], np.rint(scaled))
+    assert read_volume(study).ranges[1] != (black, white)
+
+
+def test_windows_that_differ_become_one_and_dark_is_dark_for_all(tmp_path):
+    instances = make_instances((HEAD // 8).astype(np.uint8), AFFINE, PhotometricInterpretation="MONOCHROME1")
+    for k, dataset in enumerate(instances):
+        dataset.WindowCenter, dataset.WindowWidth = 30 + 10 * k, 40
+        dataset.VOILUTFunction = "LINEAR_EXACT"
+
+    assert read_volume(write_dicom(tmp_path, instances), window=True).ranges[1] == (-85, -45)
+
+
+def test_the_window_of_a_multi_frame_file(tmp_path, instances):
+    dataset = make_multiframe(instances, list(range(8)))
+    display = Dataset()
+    display.WindowCenter, display.WindowWidth = 300, 401
+    dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [display]
+    dataset.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
+
+    assert read_volume(tmp_path, window=True).ranges[1] == (99.5, 499.5)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ({}, "WindowCenter is missing, expected finite numbers"),
+        ({"WindowCenter": 300}, "WindowWidth is missing"),
+        ({"WindowCenter": 300, "WindowWidth": 0}, "WindowWidth is 0, expected a number above 0"),
+        ({"WindowCenter": 1e300, "WindowWidth": 9}, r"WindowCenter is 1e\+300"),
+        (
+            {"WindowCenter": 3, "WindowWidth": 9, "VOILUTFunction": "SIGMOID"},
+            "VOILUTFunction is SIGMOID, expected LINEAR",
+        ),
+    ],
+)
+def test_a_window_that_cannot_be_used_is_refused_only_where_it_is_wanted(tmp_path, header, told):
+    study = write_dicom(tmp_path, make_instances(HEAD, AFFINE, **header))
+
+    with pytest.raises(ImageError, match=told):
+        read_volume(study, window=True)
+    read_volume(study)
+
+
+def test_only_dicom_has_a_window(tmp_path):
+    with pytest.raises(ImageError, match="the array: window is what a DICOM source asks for"):
+        read_volume(np.zeros((4, 5, 6)), window=True)
+    for source in (write_nifti(tmp_path / "a.nii", HEAD), {"flair": tmp_path / "a.nii"}):
+        with pytest.raises(ImageError, match=r"a\.nii: window is what a DICOM source asks for"):
+            read_volume(source, window=True)
 
 
 def test_padding_outside_of_the_picture_does_not_become_black(tmp_path):

@@ -1,0 +1,139 @@
+"""The command line: `gliogate analyze`, `info`, `demo`, `serve`, `doctor`, `completion`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import shtab
+
+from gliogate.cli import analyze, doctor, info
+from gliogate.cli.options import (
+    UsageError,
+    add_model_repository,
+    add_path,
+    add_server_options,
+    port,
+    server_of,
+)
+from gliogate.errors import GliogateError
+from gliogate.runs import import_embedded
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = (
+    "exit codes: 0 all went well; 1 something failed: a scan, a volume, the server, a check; "
+    "2 the arguments cannot be used; 130 Ctrl-C"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code, see `EXIT_CODES`."""
+    try:
+        arguments = _parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], bool] = arguments.run
+        return 0 if run(arguments) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has left. Python would complain when it flushes at exit: let it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except UsageError as error:
+        return _fail(error, EXIT_USAGE)
+    except (GliogateError, OSError) as error:
+        return _fail(error, EXIT_FAILED)
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"gliogate: error: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gliogate",
+        description="Find brain tumors in MRI slices and outline them.",
+        epilog=f"{EXIT_CODES}. For research use only; not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"gliogate {version('gliogate')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    analyze.add(commands)
+    info.add(commands)
+    _add_demo(commands)
+    _add_serve(commands)
+    doctor.add(commands)
+    _add_completion(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="see it work, on synthetic scans or your own",
+        description="Analyze synthetic scans, or your own, and make a page of what was found.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_demo)
+    add_path(parser, "paths", nargs="*", metavar="SCAN", help="a scan, or a folder of scans (default: synthetic ones)")
+    add_path(
+        parser,
+        "--output",
+        complete=shtab.DIRECTORY,
+        default=Path("build/demo"),
+        metavar="DIR",
+        help="where the page goes (%(default)s)",
+    )
+    add_server_options(parser)
+
+
+def _demo(arguments: argparse.Namespace) -> bool:
+    from gliogate.demo import run_demo
+
+    return run_demo(arguments.paths, output=arguments.output, server=server_of(arguments))
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve the models on this machine",
+        description="Serve the models with a Triton of this machine, no container, until Ctrl-C or SIGTERM.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_serve)
+    add_model_repository(parser)
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="address to listen on (%(default)s)")
+    for name, number in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=port, default=number, metavar="N", help="(%(default)s)")
+
+
+def _serve(arguments: argparse.Namespace) -> bool:
+    exit_code: int = import_embedded().serve(
+        model_repository=arguments.model_repository,
+        host=arguments.host,
+        grpc_port=arguments.grpc_port,
+        http_port=arguments.http_port,
+        metrics_port=arguments.metrics_port,
+    )
+    return exit_code == 0
+
+
+def _add_completion(commands: Any) -> None:
+    parser = commands.add_parser(
+        "completion",
+        help="print what lets a shell complete gliogate's arguments",
+        description="Print a script for a shell: `source <(gliogate completion bash)`, "
+        "or `gliogate completion zsh > FOLDER/_gliogate`, a folder of zsh's fpath.",
+    )
+    parser.set_defaults(run=_complete)
+    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+
+
+def _complete(arguments: argparse.Namespace) -> bool:
+    print(shtab.complete(_parser(), arguments.shell))
+    return True

@@ -1,0 +1,225 @@
+"""`gliogate analyze`: pictures and volumes in, a table, JSON lines and files out."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import shtab
+
+from gliogate.cli import formats, heads
+from gliogate.cli.options import (
+    STDOUT,
+    UsageError,
+    add_path,
+    add_server_options,
+    add_volume_options,
+    choice_of,
+    open_lines,
+    positive,
+    probability,
+    server_of,
+    source_of,
+)
+from gliogate.client import Client
+from gliogate.contract import GATE_MODES
+from gliogate.errors import ImageError
+from gliogate.results import Analysis
+from gliogate.runs import Row, analyze_scans, connect, print_table, summary
+from gliogate.scans import Scan, find_scans
+from gliogate.wire import IN_FLIGHT, TIMEOUT_S, Options
+
+R = TypeVar("R")
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "analyze",
+        help="analyze pictures and volumes: files, folders, DICOM, NIfTI",
+        description="Analyze pictures, each by itself, and volumes: DICOM (a file, a folder, a zip), NIfTI, .npy files "
+        "of slices and, with --volume, folders of numbered pictures.",
+        epilog="The exit code is 0 if all went well, 1 if a scan, a volume or the server failed, 2 if the arguments "
+        "cannot be used (a folder without scans among them), 130 at Ctrl-C.",
+    )
+    parser.set_defaults(run=run)
+    add_path(parser, "paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a volume")
+    add_path(parser, "--output", complete=shtab.DIRECTORY, metavar="DIR", help="write files there")
+    parser.add_argument(
+        "--format",
+        type=formats.parse,
+        metavar="LIST",
+        help=f"which files, with commas between; of pictures {', '.join(formats.OF_PICTURES)}; of volumes "
+        f"{', '.join(formats.OF_VOLUMES)} (default: mask and overlays; dicom-seg or nifti, montage, csv and json)",
+    )
+    add_path(
+        parser,
+        "--json",
+        kind=str,
+        metavar="FILE",
+        help="write one JSON object a line there; '-' for stdout, instead of the table",
+    )
+    parser.add_argument(
+        "--detection-threshold",
+        type=probability,
+        metavar="P",
+        help="tumor probability from which the gate opens (default: the server's operating point)",
+    )
+    parser.add_argument(
+        "--mask-threshold",
+        type=probability,
+        metavar="P",
+        help="probability from which a pixel is tumor (default: the server's operating point)",
+    )
+    parser.add_argument(
+        "--gate", choices=GATE_MODES, default="auto", help="segment what the detector finds, all or none (%(default)s)"
+    )
+    parser.add_argument(
+        "--timeout-s",
+        type=positive(float),
+        default=TIMEOUT_S,
+        metavar="S",
+        help="seconds that an answer may take (%(default)g)",
+    )
+    parser.add_argument(
+        "--in-flight",
+        type=positive(int),
+        default=IN_FLIGHT,
+        metavar="N",
+        help="requests under way at a time (%(default)s)",
+    )
+    add_volume_options(parser)
+    parser.add_argument(
+        "--min-component-ml",
+        type=positive(float),
+        default=0.0,
+        metavar="ML",
+        help="drop connected parts of a volume's mask that are smaller",
+    )
+    add_server_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    """Runs the command; returns whether all went well.
+
+    Raises:
+        UsageError: the arguments cannot be used.
+        GliogateError: there is no server.
+        OSError: a file cannot be written.
+    """
+    scans, volumes = _find(arguments)
+    server = server_of(arguments)
+    formats.check(arguments.format, pictures=bool(scans), volumes=bool(volumes))
+    if arguments.format and not arguments.output:
+        raise UsageError("--format is of files: say with --output where they go")
+    with ExitStack() as stack:
+        try:
+            if arguments.output:
+                arguments.output.mkdir(parents=True, exist_ok=True)
+            lines = stack.enter_context(open_lines(arguments.json))
+        except OSError as error:
+            raise UsageError(error) from error
+        client = stack.enter_context(connect(server))
+        rows = _analyze_scans(client, scans, arguments, lines)
+        head_rows = _analyze_volumes(client, volumes, arguments, lines)
+    to_stdout = arguments.json != STDOUT
+    _tell(rows, print_table, summary, to_stdout=to_stdout)
+    _tell(head_rows, heads.print_table, heads.summary, to_stdout=to_stdout)
+    return not any(row.error for row in rows) and not any(row.error for row in head_rows)
+
+
+def _tell(
+    rows: Sequence[R],
+    print_rows: Callable[[Sequence[R]], None],
+    sum_up: Callable[[Sequence[R]], str],
+    *,
+    to_stdout: bool,
+) -> None:
+    """Prints what became of all; on stdout only where no JSON lines go there."""
+    if rows and to_stdout:
+        print_rows(rows)
+    if rows:
+        print(sum_up(rows), file=sys.stdout if to_stdout else sys.stderr)
+
+
+def _find(arguments: argparse.Namespace) -> tuple[list[Scan], list[heads.Head]]:
+    """Sorts the paths into pictures and volumes."""
+    if (arguments.pre or arguments.post) and len(arguments.paths) > 1:
+        raise UsageError("--pre and --post go with one PATH, which is FLAIR of the same head")
+    sources = {path: source_of(arguments, path) for path in arguments.paths}
+    pictures = [path for path, source in sources.items() if source is None]
+    of_volumes = {path: source for path, source in sources.items() if source is not None}
+    choice = choice_of(arguments)
+    if not of_volumes and (choice or arguments.window or arguments.min_component_ml):
+        raise UsageError("--series, --window and --min-component-ml are for volumes, and the paths hold none")
+    names = heads.name_heads(list(of_volumes))
+    volumes = [
+        heads.Head(path, name, source, choice, arguments.window)
+        for (path, source), name in zip(of_volumes.items(), names, strict=True)
+    ]
+    try:
+        return find_scans(pictures) if pictures else [], volumes
+    except (ImageError, OSError) as error:
+        raise UsageError(error) from error
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        detection_threshold=arguments.detection_threshold,
+        mask_threshold=arguments.mask_threshold,
+        gate=arguments.gate,
+        timeout_s=arguments.timeout_s,
+    )
+
+
+def _analyze_scans(client: Client, scans: list[Scan], arguments: argparse.Namespace, lines: TextIO | None) -> list[Row]:
+    rows: list[Row] = []
+    if not scans:
+        return rows
+    for outcome in analyze_scans(client, scans, in_flight=arguments.in_flight, **_options(arguments)):
+        files = {}
+        if arguments.output and isinstance(outcome.result, Analysis):
+            files = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
+        rows.append(Row.of(outcome))
+        _write_line(_record(rows[-1], files), lines)
+    return rows
+
+
+def _analyze_volumes(
+    client: Client, volumes: list[heads.Head], arguments: argparse.Namespace, lines: TextIO | None
+) -> list[heads.HeadRow]:
+    wanted = heads.Wanted(
+        in_flight=arguments.in_flight,
+        min_component_ml=arguments.min_component_ml,
+        output=arguments.output,
+        formats=arguments.format,
+    )
+    rows = []
+    for row in heads.analyze_heads(client, volumes, wanted, **_options(arguments)):
+        rows.append(row)
+        _write_line(row.record(), lines)
+    return rows
+
+
+def _record(row: Row, files: Mapping[str, Path]) -> dict[str, Any]:
+    mask = files.get("mask")
+    return {
+        "path": str(row.scan.path),
+        "tumor_probability": row.tumor_probability,
+        "tumor": row.tumor,
+        "segmented": row.segmented,
+        "area_px": row.area_px,
+        "bounding_box": row.bounding_box and row.bounding_box._asdict(),
+        "latency_s": row.latency_s,
+        "mask": mask and str(mask),
+        "error": row.error,
+    }
+
+
+def _write_line(record: Mapping[str, Any], lines: TextIO | None) -> None:
+    """Writes a record as one line, and out of the buffer, so that an interrupted run keeps what was done."""
+    if lines:
+        print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
