@@ -23,11 +23,16 @@ test: $(VENV)/.developing ## Run the linters, the type checker and every test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/training
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/training
 
 .PHONY: bench
-bench: $(VENV)/.developing ## Measure the served ensemble against its engines called in one process
-	$(BIN)/python -m benchmarks.gate
+bench: $(VENV)/.developing ## Measure the served ensemble against its engines alone and against other servers
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+.PHONY: loadtest
+loadtest: $(VENV)/.developing ## Load a server of its own for two minutes, and report to build/loadtest
+	$(BIN)/python -m loadtests tour --embedded
 
 .PHONY: clean
 clean: ## Remove what the other targets made

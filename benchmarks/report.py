@@ -1,0 +1,105 @@
+"""What is left of a benchmark: tables on the terminal, `bench.json`, and a page with the plots."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.goals import IN_FLIGHT, PREVALENCE, goals
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are of."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def write(report: dict[str, Any], folder: Path) -> None:
+    """Writes `bench.json` and `bench.html`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+    # Only now: it brings Keras along, which takes seconds and memory that are nobody's to measure.
+    from benchmarks.page import page
+
+    (folder / "bench.html").write_text(page(report))
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Prints the tables."""
+    rows = [row for row in report["rows"] if "error" not in row]
+    for prevalence in sorted({row["prevalence"] for row in rows}, key=lambda share: (share != PREVALENCE, share)):
+        console.print(_table([row for row in rows if row["prevalence"] == prevalence], prevalence))
+    for row in report["rows"]:
+        if "error" in row:
+            console.print(f"[bold]{row['name']}, {row['engine']}[/]: {row['error']}", highlight=False)
+    console.print(_savings(report["savings"]), _starts(report["starts"]), _goals(report))
+
+
+def _table(rows: Sequence[dict[str, Any]], prevalence: float) -> Table:
+    [slices] = {row["slices"] for row in rows if row["kind"] == "limit"} or {0}
+    opened = next((row["opened"] for row in rows if row["kind"] == "limit"), 0)
+    table = Table(
+        *("system", "engine", "in flight", "slices/s", "lowest to highest", "p50 ms", "p99 ms", "of the limit", "MB"),
+        title=f"prevalence {prevalence:.0%}: {slices} slices, the gate opens for {opened}",
+    )
+    for row in rows:
+        low, high = row["images_per_s_range"]
+        table.add_row(
+            row["name"],
+            row["engine"],
+            f"batch {row['in_flight']}" if row["name"].startswith("in one process") else str(row["in_flight"]),
+            f"{row['images_per_s']:.1f}",
+            f"{low:.1f} to {high:.1f}",
+            f"{row['p50_ms']:.0f}",
+            f"{row['p99_ms']:.0f}",
+            f"{row['ratio_to_limit']:.2f}",
+            f"{row['peak_mb']:.0f}",
+        )
+    return table
+
+
+def _savings(savings: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        *("prevalence", "gate opens for", "detector ms", "segmenter ms", "saved", "in theory"),
+        title=f"what gating saves of running both always, {IN_FLIGHT} in flight",
+    )
+    for saving in savings:
+        table.add_row(
+            f"{saving['prevalence']:.0%}",
+            f"{saving['opened_share']:.0%}",
+            f"{saving['detector_ms']:.1f}",
+            f"{saving['segmenter_ms']:.1f}",
+            f"{saving['saved']:.1%}",
+            f"{saving['saved_in_theory']:.1%}",
+        )
+    return table
+
+
+def _starts(starts: Sequence[dict[str, Any]]) -> Table:
+    table = Table("system", "engine", "ready after s", "first request ms", "second ms", "tenth ms", title="start")
+    for start in starts:
+        first, second, *_, tenth = start["first_ms"]
+        table.add_row(
+            *(start["name"], start["engine"], f"{start['ready_s']:.1f}"),
+            *(f"{milliseconds:.0f}" for milliseconds in (first, second, tenth)),
+        )
+    return table
+
+
+def _goals(report: dict[str, Any]) -> Table:
+    table = Table("goal", "figure", "bar", "met")
+    for goal in goals(report):
+        bar = f"{'at most' if goal.at_most else 'at least'} {goal.bar:g}"
+        table.add_row(goal.text, f"{goal.figure:.3g}", bar, "yes" if goal.is_met else "no")
+    return table

@@ -1,0 +1,81 @@
+"""Processes that are started, weighed and ended."""
+
+import sys
+import time
+
+import psutil
+import pytest
+
+from benchmarks.processes import FailedError, Process
+
+ECHO = "import sys\nprint('ready', flush=True)\nfor line in sys.stdin: print(line, end='', flush=True)"
+DEAF = "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\nsys.exit('out of slices')"
+HOLDS_AND_LETS_GO = """
+import time
+held = bytearray(200_000_000)
+time.sleep(1)
+del held
+print('let go', flush=True)
+time.sleep(60)
+"""
+PARENT = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
+
+
+def python(code, folder, **options):
+    return Process([sys.executable, "-c", code], log=folder / "log", **options)
+
+
+def test_it_ends_with_all_that_it_started(tmp_path):
+    with python(PARENT.format(child="import time; time.sleep(60)"), tmp_path) as process:
+        parent = psutil.Process(process._process.pid)
+        deadline = time.monotonic() + 10
+        while not (family := parent.children(recursive=True)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    assert not any(each.is_running() for each in (parent, *family))
+
+
+def test_its_peak_is_of_all_its_processes_and_forgotten_once_told(tmp_path):
+    with python(PARENT.format(child=HOLDS_AND_LETS_GO), tmp_path) as process:
+        deadline = time.monotonic() + 20
+        while "let go" not in (tmp_path / "log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        peak = process.take_peak()
+        time.sleep(0.3)
+
+        assert peak > 200e6
+        assert process.take_peak() < peak - 150e6
+
+
+def test_a_worker_answers_line_by_line(tmp_path):
+    with python(ECHO, tmp_path, pipes=True) as process:
+        assert process.answer({"batch": 4}) == {"batch": 4}
+        assert process.answer({"batch": 16}) == {"batch": 16}
+
+
+def test_one_that_dies_says_its_last_words(tmp_path):
+    code = "import sys; sys.stderr.write('first\\nno such network\\n'); sys.exit(3)"
+    with (
+        pytest.raises(FailedError, match="ended with exit code 3: no such network"),
+        python(code, tmp_path, is_ready=lambda: False),
+    ):
+        pass
+
+
+def test_a_worker_that_dies_instead_of_answering_is_no_hang(tmp_path):
+    with (
+        python(DEAF, tmp_path, pipes=True) as process,
+        pytest.raises(FailedError, match="ended with exit code 1: out of slices"),
+    ):
+        process.answer({"batch": 4})
+
+
+def test_one_that_is_never_ready_is_given_up_and_ended(tmp_path):
+    process = python("import time; time.sleep(60)", tmp_path, is_ready=lambda: False, start_timeout_s=0.3)
+
+    with pytest.raises(FailedError, match=r"not ready after 0.3 s"), process:
+        pass
+
+    assert process._process.poll() is not None
