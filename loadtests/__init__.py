@@ -1,0 +1,9 @@
+"""Load tests that tell the truth: Locust on gliogate's own client, open loop, with the server's view beside.
+
+    python -m loadtests server --rate 20 --duration 60
+    python -m loadtests server --find-max --slo "p99<250ms,errors<0.1%"
+    locust -f loadtests/locustfile.py
+
+What is scheduled, counted, judged and reported is plain code that knows no Locust; `driver`, `fleet`, `users` and the
+two command lines, which import `patched` first, run it.
+"""

@@ -1,0 +1,126 @@
+"""Goes through the stages of a run, and has client and server counted over the same window of each."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import gevent
+from locust.runners import STATE_RUNNING, Runner
+
+from gliogate import GliogateError
+from loadtests.calls import Caller
+from loadtests.errors import FleetError
+from loadtests.fleet import Fleet
+from loadtests.record import Record
+from loadtests.result import StageResult
+from loadtests.server_view import ServerView, between
+from loadtests.stage import Stage
+
+TICK_S: Final = 0.25
+SPAWNING_S: Final = 60.0
+"""How long Locust's users may take to start."""
+
+LOOK_S: Final = 5.0
+"""After so long in which requests failed and none was answered, a server that is not there ends the stage."""
+
+READY_S: Final = 10.0
+"""How long a server may take to say that it is still there; a busy one takes its time."""
+
+Show = Callable[[Stage, Record, float], None]
+"""Is told, several times a second, of the stage, its record so far, and the seconds since it began."""
+
+
+class Conductor:
+    """Measures stages.
+
+    Args:
+        runner: Locust's, which starts and stops the users.
+        fleet: who sends.
+        server: who is asked for the server's view.
+        caller: who asks whether the server is still there.
+        late_ms: see `StageResult`.
+        show: what is told while a stage is on.
+    """
+
+    def __init__(
+        self, runner: Runner, fleet: Fleet, server: ServerView, caller: Caller, *, late_ms: float, show: Show
+    ) -> None:
+        self._runner, self._fleet, self._server, self._caller = runner, fleet, server, caller
+        self._late_ms, self._show = late_ms, show
+        self._users = 0
+        self.was_interrupted = False
+
+    def measure(self, stage: Stage) -> StageResult:
+        """Runs a stage to its end, or until `stop`.
+
+        A closed loop without a number of users takes those that there are, and has no end of its own.
+
+        Raises:
+            FleetError: there are no workers, or the users did not start.
+        """
+        if stage.users or stage.is_open:
+            # In an open loop every process needs one user, who sends all of its share.
+            self._set_users(stage.users or self._fleet.count)
+        before = self._server.snapshot()
+        start = time.monotonic() + self._fleet.begin(stage)
+        if stage.warm_up_s and self._go_on(stage, start, until=start + stage.warm_up_s):
+            before = self._server.snapshot()
+        self._go_on(stage, start, until=math.inf)
+        record = self._fleet.record
+        return StageResult(
+            stage if math.isfinite(stage.duration_s) else replace(stage, duration_s=record.last_s),
+            record,
+            between(before, self._server.snapshot()),
+            self._late_ms,
+            self._fleet.clocks,
+            self._fleet.lost,
+            self.was_interrupted,
+        )
+
+    def stop(self) -> None:
+        """Ends the stage that is on, as if its time were over."""
+        self._fleet.stop()
+
+    def interrupt(self) -> None:
+        """Ends it before its time."""
+        self.was_interrupted = True
+        self.stop()
+
+    def lost_server(self) -> str | None:
+        """Why the server can no longer be asked; None while it can."""
+        try:
+            self._caller.wait_until_ready(READY_S)
+        except GliogateError as error:
+            return str(error)
+        return None
+
+    def _go_on(self, stage: Stage, start: float, *, until: float) -> bool:
+        """Shows how a stage goes until then, or until it is over; whether it goes on."""
+        looked, answered, failed = time.monotonic(), 0, 0
+        while not self._fleet.is_over:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return True
+            gevent.sleep(min(TICK_S, left_s))
+            self._show(stage, self._fleet.record, time.monotonic() - start)
+            if time.monotonic() >= looked + LOOK_S:
+                total = self._fleet.record.total
+                if total.corrected.count == answered and total.failed > failed and self.lost_server():
+                    self.stop()
+                looked, answered, failed = time.monotonic(), total.corrected.count, total.failed
+        return False
+
+    def _set_users(self, users: int) -> None:
+        if users == self._users:
+            return
+        if not self._fleet.count:
+            raise FleetError("there are no workers any more")
+        self._runner.start(users, spawn_rate=max(1, min(users, 100 * self._fleet.count)))
+        deadline = time.monotonic() + SPAWNING_S
+        while self._runner.state != STATE_RUNNING or self._runner.user_count != users:
+            if time.monotonic() > deadline:
+                raise FleetError(f"{self._runner.user_count} of {users} users started within {SPAWNING_S:g} s")
+            gevent.sleep(0.02)
+        self._users = users

@@ -1,0 +1,216 @@
+"""One process's part in a stage: its users ask, on schedule or in turn, and what becomes of it is counted."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import gevent
+from gevent.event import Event
+
+from gliogate import GliogateError
+from gliogate.contract import IMAGE
+from loadtests.arrivals import share
+from loadtests.callers.sizes import bytes_of
+from loadtests.calls import Answer, Call, Caller
+from loadtests.pace import Pacer
+from loadtests.payloads import Phantoms, Pictures, Pool
+from loadtests.record import Outcome, Record
+from loadtests.stage import Stage
+
+MOST_IN_FLIGHT: Final = 4096
+"""Requests under way in one process; one that is due beyond that is not sent, and the run is invalid."""
+
+GRACE_S: Final = 1.0
+"""How long after its end a stage still sends what is late; what is left then is never sent."""
+
+SLICE_BYTES: Final = bytes_of(IMAGE)
+_NOTHING: Final = Answer(0, 0)
+
+
+class Asker(Protocol):
+    """What the driver needs of a Locust user."""
+
+    def tell(self, call: Call, latency_s: float, answer: Answer, error: GliogateError | None) -> None:
+        """Makes a request a Locust event."""
+        ...
+
+
+@dataclass(eq=False)
+class Order:
+    """A stage that is on, and this process's share of it.
+
+    Attributes:
+        stage: what is to be sent.
+        start: when it begins, by `time.monotonic`.
+        index: which of the processes this is, from 0.
+        count: how many there are.
+    """
+
+    stage: Stage
+    start: float
+    index: int = 0
+    count: int = 1
+    pool: Pool | None = None
+    is_stopped: bool = False
+    is_claimed: bool = False
+    made: dict[int, int] = field(default_factory=dict)
+    over: Event = field(default_factory=Event)
+
+    @property
+    def end(self) -> float:
+        """When the last request is sent, by `time.monotonic`."""
+        return self.start + self.stage.duration_s
+
+    @property
+    def origin(self) -> float:
+        """When counting begins, by `time.monotonic`."""
+        return self.start + self.stage.warm_up_s
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether there is time left."""
+        return not self.is_stopped and time.monotonic() < self.end
+
+
+class Driver:
+    """Sends a process's share of each stage.
+
+    Args:
+        caller: what the requests are made with.
+        source: what they hold.
+        timeout_s: how long an answer may take.
+    """
+
+    def __init__(self, caller: Caller, source: Phantoms | Pictures, timeout_s: float) -> None:
+        self.caller = caller
+        self._source, self._timeout_s = source, timeout_s
+        self._order: Order | None = None
+        self._begun = Event()
+        self._record = Record()
+        self._sent = 0
+        self.in_flight = 0
+
+    def prepare(self, prevalence: float) -> None:
+        """Draws or reads what requests of this prevalence hold, so that no stage waits for it."""
+        self._source.at(prevalence)
+
+    def run(self, order: Order) -> None:
+        """Has the users send a stage, and returns when the last answer has come or is no longer waited for."""
+        order.pool = self._source.at(order.stage.prevalence)
+        self._record, self._sent = Record(), 0
+        self._order = order
+        self._begun.set()
+        while order.is_sending and not order.over.is_set():
+            order.over.wait(min(0.1, max(0.0, order.end - time.monotonic())))
+        self._begun.clear()
+        if order.stage.is_open and order.is_claimed and not order.is_stopped:
+            order.over.wait(GRACE_S)
+        patience = time.monotonic() + (1.0 if order.is_stopped else self._timeout_s + GRACE_S)
+        while self.in_flight and time.monotonic() < patience:
+            gevent.sleep(0.02)
+        self._record.unfinished += self.in_flight
+        if order.stage.is_open:
+            self._record.scheduled += self._due(order)
+        order.over.set()
+        self._order = None
+
+    def stop(self) -> None:
+        """Sends nothing more of the stage that is on."""
+        if self._order:
+            self._order.is_stopped = True
+            self._order.over.set()
+
+    def take(self) -> Record:
+        """What was counted since this was last called."""
+        record, self._record = self._record, Record()
+        return record
+
+    def turn(self, user: Asker) -> None:
+        """One turn of a user: all arrivals of this process's share in an open loop, one request in a closed one."""
+        self._begun.wait()
+        order = self._order
+        if order is None:
+            return
+        gevent.sleep(max(0.0, order.start - time.monotonic()))
+        if order.stage.is_open and not order.is_claimed:
+            order.is_claimed = True
+            self._send_scheduled(order, user)
+        elif order.stage.is_open:
+            order.over.wait()
+        elif self._may_ask(order, user):
+            self._ask_in_turn(order, user)
+        else:
+            order.over.wait()
+
+    def _send_scheduled(self, order: Order, user: Asker) -> None:
+        assert order.stage.arrivals is not None and order.pool is not None  # noqa: PT018, S101  it is an open loop
+        stage, arrivals, pacer = order.stage, order.stage.arrivals, Pacer()
+        times = arrivals.times(stage.duration_s)
+        chosen = stage.mix.draw(len(times), stage.seed)
+        mine = zip(share(times, order.index, order.count), share(chosen, order.index, order.count), strict=True)
+        for position, (offset, choice) in enumerate(mine):
+            due = order.start + float(offset)
+            pacer.wait_until(due)
+            if order.is_stopped or time.monotonic() > order.end + GRACE_S:
+                break
+            if self.in_flight < MOST_IN_FLIGHT:
+                number = order.index + position * order.count
+                # Counted from here on, or the stage might end before the last one has begun.
+                self.in_flight += 1
+                gevent.spawn_raw(self._ask, order, user, stage.mix.calls[choice], due, number)
+        pacer.close()
+        order.over.set()
+
+    def _ask_in_turn(self, order: Order, user: Asker) -> None:
+        mix, number = order.stage.mix, order.index + self._sent * order.count
+        self._sent += 1
+        order.made[id(user)] = order.made.get(id(user), 0) + 1
+        [choice] = mix.draw(1, order.stage.seed + number)
+        self.in_flight += 1
+        self._ask(order, user, mix.calls[choice], time.monotonic(), number)
+
+    def _may_ask(self, order: Order, user: Asker) -> bool:
+        """Whether a user of a closed loop has calls left; the last one that has none ends the stage."""
+        most = order.stage.calls
+        if not order.is_sending:
+            return False
+        if most and order.made.get(id(user), 0) >= most:
+            if all(made >= most for made in order.made.values()) and not self.in_flight:
+                order.over.set()
+            return False
+        return True
+
+    def _ask(self, order: Order, user: Asker, call: Call, due: float, number: int) -> None:
+        assert order.pool is not None  # noqa: S101  `run` has set it
+        others, answer, error = self.in_flight - 1, _NOTHING, None
+        sent = time.monotonic()
+        try:
+            answer = self.caller.ask(call, order.pool.take(number, call.slices))
+        except GliogateError as failure:
+            error = failure
+        finally:
+            self.in_flight -= 1
+        done = time.monotonic()
+        if due >= order.origin and self._order is order:
+            outcome = Outcome(
+                call.name,
+                due - order.origin,
+                sent - order.origin,
+                done - order.origin,
+                call.slices,
+                answer.opened,
+                call.slices * SLICE_BYTES,
+                answer.received_bytes,
+                type(error).__name__ if error else None,
+            )
+            self._record.add(outcome, others)
+            if not order.stage.is_open:
+                self._record.scheduled += 1
+        user.tell(call, done - due, answer, error)
+
+    def _due(self, order: Order) -> int:
+        """How many arrivals of this process's share were to be sent by now, and count."""
+        assert order.stage.arrivals is not None  # noqa: S101  it is an open loop
+        times = share(order.stage.arrivals.times(order.stage.duration_s), order.index, order.count)
+        passed = time.monotonic() - order.start if order.is_stopped else order.stage.duration_s
+        return int(((times >= order.stage.warm_up_s) & (times <= passed)).sum())

@@ -1,0 +1,41 @@
+"""The page of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadtests.limit import RULE
+from loadtests.report import charts
+from loadtests.result import latencies
+from training.report.frame import render
+
+if TYPE_CHECKING:
+    from loadtests.run import Run
+
+
+def render_page(run: "Run") -> str:
+    """The page as HTML."""
+    mixed = [result for result in run.results if len(result.record.calls) > 1]
+    return render(
+        Path(__file__).with_name("page.html"),
+        run=run,
+        results=run.results,
+        rule=RULE if run.is_search else None,
+        rates=charts.rate_plots(run.results),
+        times=charts.time_plot(run.results),
+        batches=charts.batch_plots(run.results),
+        parts={result.stage.name: charts.breakdown_parts(result) for result in run.results},
+        kinds=[
+            (result.stage.name, name, counts, latencies(counts.corrected))
+            for result in mixed
+            for name, counts in result.record.calls.items()
+        ],
+        errors=[
+            (result.stage.name, name, count) for result in run.results for name, count in _errors(result.to_json())
+        ],
+        gaps=sorted({gap for result in run.results for gap in result.server.get("gaps", ())}),
+        clocks=sorted({clock for result in run.results for clock in result.clocks}, key=lambda clock: clock.worker),
+    )
+
+
+def _errors(told: dict[str, dict[str, int]]) -> list[tuple[str, int]]:
+    return sorted((name, count) for name, count in told["errors"].items() if count)

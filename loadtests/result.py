@@ -1,0 +1,154 @@
+"""What a stage came to: its figures, whether they can be trusted, and where the time went."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from loadtests.histogram import Histogram
+from loadtests.record import Record
+from loadtests.stage import Stage
+
+PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The clock of a process that sent requests, against the one that the schedule is on.
+
+    Attributes:
+        worker: which process.
+        host: the machine.
+        is_same: whether both are the same clock, that of one machine.
+        offset_s: by how much this one was ahead, as far as messages there and back could tell.
+        uncertainty_s: half of the time that the fastest message took there and back.
+    """
+
+    worker: str
+    host: str
+    is_same: bool
+    offset_s: float = 0.0
+    uncertainty_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage, and what became of it.
+
+    Attributes:
+        stage: what was asked for.
+        record: what was counted.
+        server: what the server counted over the same window, see `loadtests.server_view.between`.
+        late_ms: by how much the 99th percentile of the requests may have been sent late.
+        clocks: of the processes that sent.
+        lost: workers that were lost on the way.
+        was_interrupted: whether it was ended before its time.
+    """
+
+    stage: Stage
+    record: Record
+    server: dict[str, Any] = field(default_factory=dict)
+    late_ms: float = 10.0
+    clocks: tuple[Clock, ...] = ()
+    lost: tuple[str, ...] = ()
+    was_interrupted: bool = False
+
+    @property
+    def faults(self) -> list[str]:
+        """Why this says nothing about the server; empty for a run that is valid."""
+        record, found = self.record, []
+        if not record.sent:
+            return ["no request was sent"]
+        if unsent := record.scheduled - record.sent:
+            found.append(f"{unsent} of {record.scheduled} requests were never sent: the generator fell behind")
+        late_s = record.late.percentile(99)
+        if self.stage.is_open and late_s is not None and 1000 * late_s > self.late_ms:
+            found.append(
+                f"the generator fell behind: 1% of the requests were sent more than {1000 * late_s:.1f} ms late "
+                f"({self.late_ms:g} ms are allowed), the latest {1000 * (record.late.longest_s or 0):.1f} ms"
+            )
+        found += [f"worker {worker} was lost, and what it had not yet told" for worker in self.lost]
+        return found
+
+    @property
+    def elapsed_s(self) -> float:
+        """From the beginning of the counting to its end, or to the last answer where that came later."""
+        if self.stage.is_open and not self.was_interrupted:
+            return max(self.stage.counted_s, self.record.last_s)
+        return self.record.last_s
+
+    @property
+    def figures(self) -> dict[str, float | int | None]:
+        """The figures, flat: rates a second, durations in milliseconds, shares from 0 to 1."""
+        record, total, elapsed_s = self.record, self.record.total, self.elapsed_s
+        answered, failed = total.corrected.count, total.failed + record.unfinished
+        sent = record.sent
+        return {
+            "requests": sent,
+            "answered": answered,
+            "failed": failed,
+            "slices": total.slices,
+            "opened": total.opened,
+            "offered_rate": record.scheduled / self.stage.counted_s if self.stage.is_open else None,
+            "rate": answered / elapsed_s if elapsed_s else None,
+            "throughput": total.slices / elapsed_s if elapsed_s else None,
+            "errors": failed / sent if sent else None,
+            **latencies(total.corrected),
+            **{f"service_{name}": value for name, value in latencies(total.service).items()},
+            **{f"late_{name}": value for name, value in latencies(record.late).items()},
+            "sent_bytes": total.sent_bytes,
+            "received_bytes": total.received_bytes,
+        }
+
+    @property
+    def breakdown(self) -> dict[str, float] | None:
+        """Where the mean request's time went, in milliseconds; None where the server did not say.
+
+        `generator` is from its schedule to its sending, `network` what is left when the server's own time is taken from
+        the rest: the way there and back, with what the client and the server's front door make of the bytes.
+        """
+        inside, total = self.server.get("breakdown"), self.record.total
+        corrected, service = total.corrected.mean_s, total.service.mean_s
+        if not inside or corrected is None or service is None or total.slices != total.corrected.count:
+            return None
+        network = max(0.0, 1000 * service - sum(inside.values()))
+        return {"generator": 1000 * (corrected - service), "network": network, **inside}
+
+    def to_json(self) -> dict[str, Any]:
+        """As the report's JSON has it."""
+        return {
+            "name": self.stage.name,
+            "is_valid": not self.faults,
+            "faults": self.faults,
+            "was_interrupted": self.was_interrupted,
+            "figures": self.figures,
+            "errors": dict(self.record.total.errors) | {"unfinished": self.record.unfinished},
+            "breakdown_ms": self.breakdown,
+            "server": self.server,
+            "clocks": [vars(clock) for clock in self.clocks],
+            "lost": list(self.lost),
+            "late_ms": self.late_ms,
+            "stage": self.stage.to_json(),
+            "record": self.record.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "StageResult":
+        """What `to_json` was called on."""
+        return cls(
+            Stage.from_json(content["stage"]),
+            Record.from_json(content["record"]),
+            content["server"],
+            content["late_ms"],
+            tuple(Clock(**clock) for clock in content["clocks"]),
+            tuple(content["lost"]),
+            content["was_interrupted"],
+        )
+
+
+def latencies(histogram: Histogram) -> dict[str, float | None]:
+    """Mean, percentiles and maximum of a histogram, in milliseconds."""
+    values = {
+        "mean": histogram.mean_s,
+        **{f"p{percent:g}": histogram.percentile(percent) for percent in PERCENTILES},
+        "max": histogram.longest_s,
+    }
+    return {f"{name}_ms": None if value is None else 1000 * value for name, value in values.items()}

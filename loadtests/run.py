@@ -1,0 +1,132 @@
+"""A whole run: its stages, the limits that were searched, and the verdict that the exit code tells."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from loadtests.compare import Difference
+from loadtests.limit import RULE, Limit
+from loadtests.result import StageResult
+from loadtests.slo import Slo
+
+FORMAT: Final = 1
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class FoundLimit:
+    """A limit, and of what.
+
+    Attributes:
+        kind: `rate` or `users`.
+        prevalence: the share of the phantoms that shows tumor.
+        limit: what was found.
+        throughput: slices a second, as a mean over the highest steps that passed, one of each bisection.
+    """
+
+    kind: str
+    prevalence: float
+    limit: Limit
+    throughput: float | None = None
+
+    @property
+    def told(self) -> str:
+        """In a line."""
+        unit = "arrivals/s" if self.kind == "rate" else "users"
+        interval = self.limit.interval
+        within = f", 95% interval {interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
+        slices = f", {self.throughput:.1f} slices/s" if self.throughput else ""
+        whose = "; the generator's own limit, not the server's" if self.limit.is_generators else ""
+        return f"{100 * self.prevalence:g}% tumor: {self.limit.load:.1f} {unit}{within}{slices}{whose}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the report's JSON has it."""
+        return {
+            "kind": self.kind,
+            "prevalence": self.prevalence,
+            "throughput": self.throughput,
+            **self.limit.to_json(),
+        }
+
+
+@dataclass
+class Run:
+    """What was done so far; written as it is whenever the run ends, however that is.
+
+    Attributes:
+        scenario: its name.
+        question: what it answers.
+        environment: see `loadtests.environment`.
+        slo: what the stages have to keep to.
+        is_search: whether the run searches for a limit: it breaks the SLO on purpose.
+        settings: see `Settings.to_json`.
+        results: of the stages.
+        limits: those that were searched.
+        differences: from the baseline.
+        problem: why the run did not come to its end; None where it did.
+        was_interrupted: whether somebody ended it.
+    """
+
+    scenario: str
+    question: str
+    environment: dict[str, Any]
+    slo: Slo | None = None
+    is_search: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    results: list[StageResult] = field(default_factory=list)
+    limits: list[FoundLimit] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    problem: str | None = None
+    was_interrupted: bool = False
+
+    def broken(self, result: StageResult) -> list[str]:
+        """What a stage does not keep to, in words."""
+        return self.slo.broken(result) if self.slo and not self.is_search else []
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, the worst first, in words; empty for a run that is right."""
+        found = [self.problem] if self.problem else []
+        if not self.is_search:
+            found += [f"{r.stage.name}: invalid: {fault}" for r in self.results for fault in r.faults]
+        found += [f"{r.stage.name}: objective missed: {missed}" for r in self.results for missed in self.broken(r)]
+        return found + self.regressions
+
+    @property
+    def regressions(self) -> list[str]:
+        """What is worse than in the baseline, in words."""
+        return [
+            f"{row.stage}: regression: {row.figure.name} was {row.before:.4g}, is {row.after:.4g} (p {row.p_value:.2g})"
+            for row in self.differences
+            if row.verdict == "regression"
+        ]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is right, 1 for a problem, a missed objective or a regression, 3 if only the run is invalid."""
+        if self.was_interrupted:
+            return EXIT_INTERRUPTED
+        if self.problem or self.regressions or any(self.broken(result) for result in self.results):
+            return EXIT_FAILED
+        if not self.is_search and any(result.faults for result in self.results):
+            return EXIT_INVALID
+        return 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As `report.json` has it."""
+        return {
+            "format": FORMAT,
+            "scenario": self.scenario,
+            "question": self.question,
+            "exit_code": self.exit_code,
+            "findings": self.findings,
+            "problem": self.problem,
+            "was_interrupted": self.was_interrupted,
+            "slo": str(self.slo) if self.slo else None,
+            "rule": RULE if self.is_search else None,
+            "limits": [limit.to_json() for limit in self.limits],
+            "differences": [row.to_json() for row in self.differences],
+            "environment": self.environment,
+            "settings": self.settings,
+            "stages": [result.to_json() for result in self.results],
+        }

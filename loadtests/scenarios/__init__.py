@@ -1,0 +1,45 @@
+"""The scenarios, one small file each; a scenario's name is its file's. Each docstring's first line is its question."""
+
+from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from loadtests.errors import SettingsError
+from loadtests.settings import Settings
+from loadtests.stage import Stage
+
+
+def names() -> list[str]:
+    """All scenarios."""
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__))
+
+
+def question(name: str) -> str:
+    """What a scenario answers, in a line."""
+    return (_find(name).__doc__ or "").partition("\n")[0]
+
+
+def stages(name: str, settings: Settings) -> list[Stage]:
+    """The stages of a scenario, once for each prevalence.
+
+    Raises:
+        SettingsError: there is no such scenario.
+    """
+    scenario, several = _find(name), len(settings.prevalence) > 1
+    return [
+        replace(
+            stage,
+            prevalence=prevalence,
+            name=f"{stage.name}, {100 * prevalence:g}% tumor" if several else stage.name,
+            seed=settings.seed,
+        )
+        for prevalence in settings.prevalence
+        for stage in scenario.stages(settings)
+    ]
+
+
+def _find(name: str) -> ModuleType:
+    if name not in names():
+        raise SettingsError(f"there is no scenario {name!r}; there are {', '.join(names())}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -1,0 +1,19 @@
+"""What do users of one kind see when those of other kinds are there too?
+
+Open loop: half the calls go through the gate, a quarter asks the detector only, an eighth has every slice outlined, and
+an eighth sends eight slices together. Each kind has its own line in the report.
+"""
+
+from loadtests.arrivals import Arrivals, Flat
+from loadtests.calls import ALWAYS, DETECTOR, GATED, Call, Mix
+from loadtests.settings import Settings
+from loadtests.stage import Stage
+
+RATE = 8.0
+MIX = Mix((GATED, DETECTOR, ALWAYS, Call("batch of 8", slices=8, in_flight=8)), (4, 2, 1, 1))
+
+
+def stages(settings: Settings) -> list[Stage]:
+    """One stage."""
+    arrivals = Arrivals(Flat(settings.rate or RATE), settings.process, settings.seed)
+    return [Stage("mixed", settings.duration_s or 30.0, arrivals, mix=MIX, warm_up_s=1.0)]

@@ -1,0 +1,18 @@
+"""How does throughput grow with users who wait for their answers, and where does it stop growing?
+
+Closed loop: 1, 2, 4 … users, each of whom asks again as soon as the answer is there.
+"""
+
+from loadtests.settings import Settings
+from loadtests.stage import Stage
+
+USERS, STAGE_S = 32, 10.0
+
+
+def stages(settings: Settings) -> list[Stage]:
+    """A stage for every doubling, up to `--users`."""
+    most = settings.users or USERS
+    counts = sorted({*(2**power for power in range(most.bit_length())), most})
+    counts = [count for count in counts if count <= most]
+    each_s = settings.duration_s / len(counts) if settings.duration_s else STAGE_S
+    return [Stage(f"{count} users", each_s, users=count, warm_up_s=min(1.0, each_s / 5)) for count in counts]

@@ -1,0 +1,130 @@
+"""A load test put together: Locust's environment, its users, and who conducts them."""
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import gevent
+from locust.env import Environment
+
+from loadtests.callers import make_caller
+from loadtests.conductor import Conductor, Show
+from loadtests.driver import Driver
+from loadtests.errors import FleetError
+from loadtests.fleet import Fleet, LocalFleet, MasterFleet, WorkerPart
+from loadtests.server_view import ServerView
+from loadtests.settings import Settings
+from loadtests.users import SliceUser
+
+WORKERS_S: Final = 60.0
+"""How long workers may take to come."""
+
+READY_S: Final = 10.0
+"""How long a server may take to be ready."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Who sends: this process alone where there are no workers.
+
+    Attributes:
+        workers: how many are waited for.
+        spawned: whether they are started here.
+        host: where the master listens.
+        port: on which port.
+    """
+
+    workers: int = 0
+    spawned: bool = True
+    host: str = "127.0.0.1"
+    port: int = 5557
+
+
+@contextmanager
+def conducting(settings: Settings, team: Team, show: Show, worker_arguments: list[str]) -> Iterator[Conductor]:
+    """A conductor for a server that is ready.
+
+    Args:
+        settings: what the test is told.
+        team: who sends.
+        show: see `loadtests.conductor`.
+        worker_arguments: what workers that are started here are told.
+
+    Raises:
+        GliogateError: the server is not ready.
+        LoadTestError: the settings make no sense, or workers did not come.
+    """
+    caller = make_caller(settings)
+    server = ServerView(settings)
+    caller.wait_until_ready(READY_S)
+    source = settings.source()
+    for prevalence in settings.prevalence if not team.workers else ():
+        source.at(prevalence)
+    SliceUser.driver = Driver(caller, source, settings.timeout_s)
+    environment = Environment(user_classes=[SliceUser])
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        if team.workers:
+            environment.create_master_runner(team.host, team.port)
+            fleet: Fleet = MasterFleet(environment)
+            if team.spawned:
+                command = [sys.executable, "-m", "loadtests", *worker_arguments]
+                # Ctrl-C in a terminal is for this process, which has them tell what they know.
+                processes = [subprocess.Popen(command, start_new_session=True) for _ in range(team.workers)]
+            _wait_for(fleet, team.workers, processes)
+        else:
+            environment.create_local_runner()
+            fleet = LocalFleet(SliceUser.driver)
+        # What is here by now stays; the collector need not go through it while it is measured.
+        gc.collect()
+        gc.freeze()
+        assert environment.runner is not None  # noqa: S101  made above
+        yield Conductor(environment.runner, fleet, server, caller, late_ms=settings.late_ms, show=show)
+    finally:
+        if environment.runner:
+            environment.runner.quit()
+        for process in processes:
+            process.terminate()
+            process.wait()
+        caller.close()
+        server.close()
+
+
+def work(settings: Settings, host: str, port: int) -> None:
+    """Is a worker, until the master says that it is over.
+
+    Raises:
+        GliogateError: the server is not ready.
+        LoadTestError: the settings make no sense, or there is no master.
+    """
+    caller = make_caller(settings)
+    caller.wait_until_ready(READY_S)
+    driver = Driver(caller, settings.source(), settings.timeout_s)
+    for prevalence in settings.prevalence:
+        driver.prepare(prevalence)
+    SliceUser.driver = driver
+    environment = Environment(user_classes=[SliceUser])
+    gc.collect()
+    gc.freeze()
+    try:
+        runner = environment.create_worker_runner(host, port)
+    except Exception as error:
+        raise FleetError(f"no master at {host}:{port}: {error}") from error
+    WorkerPart(environment, driver).listen()
+    runner.greenlet.join()
+    caller.close()
+
+
+def _wait_for(fleet: Fleet, workers: int, processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + WORKERS_S
+    while fleet.count < workers:
+        if any(process.poll() is not None for process in processes):
+            raise FleetError("a worker ended before the test began; it said why above")
+        if time.monotonic() > deadline:
+            raise FleetError(f"{fleet.count} of {workers} workers came within {WORKERS_S:g} s")
+        gevent.sleep(0.05)

@@ -1,0 +1,164 @@
+"""What a load test is told: one set of options for both command lines, ours and Locust's."""
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gliogate import TLS
+from gliogate.connection import DEFAULT_URL, URL_VARIABLE, target_of
+from loadtests.arrivals import Process
+from loadtests.errors import SettingsError
+from loadtests.payloads import Phantoms, Pictures
+
+TOKEN_VARIABLE: Final = "GLIOGATE_TOKEN"  # noqa: S105  the variable's name
+"""The environment variable that holds the token, which has no place on a command line."""
+
+HTTP_PORT, METRICS_PORT = 8000, 8002
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a load test is told; every number is in range.
+
+    Attributes:
+        url: HOST:PORT of Triton's gRPC endpoint.
+        protocol: what the requests go over.
+        http_url: HOST:PORT of its HTTP endpoint.
+        metrics_url: the page with its metrics.
+        ca: a PEM file of the authorities that its certificate has to come from; clear text where it is None.
+        token: sent with every request, over TLS.
+        timeout_s: how long an answer may take, in seconds.
+        rate: arrivals a second of open loops; None for the scenario's own.
+        users: of closed loops; None for the scenario's own.
+        duration_s: seconds of the scenario; None for its own.
+        process: how arrivals are spaced.
+        prevalence: shares of the phantoms that show tumor; a scenario is run for each.
+        payloads: a folder of pictures to send in place of phantoms.
+        pool: how many phantoms are drawn.
+        seed: of everything that is drawn.
+        late_ms: by how much the 99th percentile of the requests may be sent late, before a run is invalid.
+    """
+
+    url: str = DEFAULT_URL
+    protocol: Literal["grpc", "http"] = "grpc"
+    http_url: str = ""
+    metrics_url: str = ""
+    ca: Path | None = None
+    token: str | None = None
+    timeout_s: float = 10.0
+    rate: float | None = None
+    users: int | None = None
+    duration_s: float | None = None
+    process: Process = "poisson"
+    prevalence: tuple[float, ...] = (0.35,)
+    payloads: Path | None = None
+    pool: int = 128
+    seed: int = 0
+    late_ms: float = 10.0
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> "Settings":
+        """What `add_arguments` made of a command line.
+
+        Raises:
+            SettingsError: a value is out of range; names the option, what was found and what was expected.
+        """
+        named = {name: getattr(arguments, name) for name in cls.__dataclass_fields__ if hasattr(arguments, name)}
+        given = {name: value for name, value in named.items() if value not in (None, "")}
+        for name in ("rate", "users", "duration_s", "timeout_s", "pool", "late_ms"):
+            if name in given and not 0 < given[name] < math.inf:
+                raise SettingsError(f"{OPTIONS[name]} is {given[name]:g}, expected above 0")
+        if given.get("seed", 0) < 0:
+            raise SettingsError(f"--seed is {given['seed']}, expected 0 or more")
+        given["prevalence"] = _prevalences(str(given.get("prevalence", "0.35")))
+        url = given.setdefault("url", os.environ.get(URL_VARIABLE, DEFAULT_URL))
+        try:
+            target_of(url)
+        except ValueError as error:
+            raise SettingsError(f"--url: {error}") from error
+        host = url.split(",")[0].removeprefix("dns:///").rpartition(":")[0]
+        given["http_url"] = str(given.get("http_url", f"{host}:{HTTP_PORT}")).removeprefix("http://")
+        given.setdefault("metrics_url", f"http://{host}:{METRICS_PORT}/metrics")
+        return cls(**given, token=os.environ.get(TOKEN_VARIABLE) or None)
+
+    def tls(self) -> TLS | None:
+        """How the connection is encrypted.
+
+        Raises:
+            SettingsError: the file of authorities cannot be used.
+        """
+        try:
+            return TLS(root_certificates=self.ca) if self.ca else None
+        except ValueError as error:
+            raise SettingsError(f"--ca: {error}") from error
+
+    def source(self) -> Phantoms | Pictures:
+        """What the requests hold."""
+        return Pictures(self.payloads) if self.payloads else Phantoms(self.pool, self.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a report has it; of the token only that there was one."""
+        told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return told | {"prevalence": list(self.prevalence), "token": self.token is not None}
+
+
+OPTIONS: Final = {
+    "url": "--url",
+    "protocol": "--protocol",
+    "http_url": "--http-url",
+    "metrics_url": "--metrics-url",
+    "ca": "--ca",
+    "timeout_s": "--timeout-s",
+    "rate": "--rate",
+    "duration_s": "--duration",
+    "process": "--arrivals",
+    "prevalence": "--prevalence",
+    "payloads": "--payloads",
+    "pool": "--pool",
+    "seed": "--seed",
+    "late_ms": "--late-ms",
+}
+"""The option of each setting, on both command lines; Locust has its own for users."""
+
+
+def add_arguments(parser: Any) -> None:
+    """Adds the options that both command lines have. Without a default of theirs: `Settings` has it."""
+    add = {name: _adder(parser, name) for name in OPTIONS}
+    add["url"](metavar="HOST:PORT", help=f"gRPC address of the server (default: ${URL_VARIABLE}, or {DEFAULT_URL})")
+    add["protocol"](choices=("grpc", "http"), help="what the requests go over (default: grpc)")
+    add["http_url"](metavar="HOST:PORT", help=f"HTTP address of the server (default: its host, port {HTTP_PORT})")
+    add["metrics_url"](metavar="URL", help=f"its metrics (default: its host, port {METRICS_PORT})")
+    add["ca"](
+        type=Path, metavar="FILE", help=f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}"
+    )
+    add["timeout_s"](type=float, metavar="S", help=f"seconds an answer may take (default: {Settings.timeout_s:g})")
+    add["rate"](type=float, metavar="R", help="arrivals a second, of an open loop (default: the scenario's)")
+    add["duration_s"](type=float, metavar="S", help="seconds that the scenario takes (default: its own)")
+    add["process"](choices=("poisson", "constant"), help="how arrivals are spaced (default: poisson)")
+    add["prevalence"](metavar="P[,P…]", help="share of phantoms with tumor; the scenario runs for each (default: 0.35)")
+    add["payloads"](type=Path, metavar="DIR", help="send the pictures of this folder in place of phantoms")
+    add["pool"](type=int, metavar="N", help=f"phantoms that are drawn (default: {Settings.pool})")
+    add["seed"](type=int, metavar="N", help="of all that is drawn (default: 0)")
+    add["late_ms"](
+        type=float,
+        metavar="MS",
+        help=f"a run is invalid if 1%% of its requests were sent later than this (default: {Settings.late_ms:g})",
+    )
+
+
+def _adder(parser: Any, name: str) -> Any:
+    return lambda **options: parser.add_argument(OPTIONS[name], dest=name, default=None, **options)
+
+
+def _prevalences(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"--prevalence is {text!r}, expected shares from 0 to 1 with commas between") from error
+    for share in shares:
+        if not 0 <= share <= 1:
+            raise SettingsError(f"--prevalence is {share:g}, expected 0 to 1")
+    return shares

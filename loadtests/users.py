@@ -1,0 +1,33 @@
+"""The Locust user: it asks through the caller of its process, and every request is a Locust event."""
+
+from typing import Any, ClassVar
+
+from locust import User, task
+
+from gliogate import GliogateError
+from loadtests.calls import Answer, Call
+from loadtests.driver import Driver
+
+
+class SliceUser(User):
+    """Somebody with slices to analyze. What is asked, and when, is the driver's to say."""
+
+    driver: ClassVar[Driver]
+    """This process's; set before the first user starts."""
+
+    @task
+    def turn(self) -> None:
+        """Asks once, or sends all that is scheduled here."""
+        self.driver.turn(self)
+
+    def tell(self, call: Call, latency_s: float, answer: Answer, error: GliogateError | None) -> None:
+        """Makes a request a Locust event; its response time counts from when it was scheduled."""
+        context: dict[str, Any] = {"error_class": type(error).__name__ if error else None}
+        self.environment.events.request.fire(
+            request_type=self.driver.caller.protocol,
+            name=call.name,
+            response_time=1000 * latency_s,
+            response_length=answer.received_bytes,
+            exception=error,
+            context=context,
+        )

@@ -1,0 +1,132 @@
+"""One process's share of a stage, with callers whose answers take as long as a test wants."""
+
+import time
+
+import gevent
+import numpy as np
+import pytest
+
+from gliogate import ServerUnavailableError
+from loadtests import driver as driving
+from loadtests.arrivals import Arrivals, Flat
+from loadtests.calls import DETECTOR, GATED, Answer, Mix
+from loadtests.driver import Driver, Order
+from loadtests.pace import Pacer
+from loadtests.payloads import Phantoms
+from loadtests.stage import Stage
+
+STEADY = Arrivals(Flat(100.0), "constant")
+
+
+class Caller:
+    """Answers after a while, or refuses."""
+
+    protocol = "none"
+
+    def __init__(self, seconds=0.0, refuses=False):
+        self.seconds, self.refuses, self.asked = seconds, refuses, []
+
+    def ask(self, call, pictures):
+        self.asked.append((call, len(pictures)))
+        gevent.sleep(self.seconds)
+        if self.refuses:
+            raise ServerUnavailableError("full", url="here")
+        return Answer(1, 10)
+
+
+class User:
+    def __init__(self):
+        self.told = []
+
+    def tell(self, call, latency_s, answer, error):
+        self.told.append((call, latency_s, answer, error))
+
+
+def drive(stage, caller, *, users=1, timeout_s=5.0, index=0, count=1, stop_after_s=None):
+    """Runs a stage with so many users; returns its record and the users."""
+    driver, people = Driver(caller, Phantoms(2), timeout_s), [User() for _ in range(users)]
+
+    def turn_forever(user):
+        while True:
+            driver.turn(user)
+
+    greenlets = [gevent.spawn(turn_forever, user) for user in people]
+    driver.prepare(stage.prevalence)
+    if stop_after_s:
+        gevent.spawn_later(stop_after_s, driver.stop)
+    driver.run(Order(stage, time.monotonic() + 0.05, index, count))
+    gevent.killall(greenlets)
+    return driver.take(), people
+
+
+def test_an_open_loop_does_not_wait_for_answers():
+    record, _ = drive(Stage("s", 0.5, STEADY), Caller(seconds=60.0), timeout_s=0.1)
+    assert (record.scheduled, record.sent, record.unfinished) == (50, 50, 50)
+    assert record.total.corrected.count == 0
+
+
+def test_a_closed_loop_does():
+    record, [user] = drive(Stage("s", 0.5, users=1), Caller(seconds=0.2))
+    assert record.scheduled == record.sent == len(user.told) == 3
+    assert record.total.service.percentile(50) == pytest.approx(0.2, abs=0.1)
+
+
+def test_users_make_as_many_calls_as_they_may_and_the_stage_ends_then():
+    began = time.monotonic()
+    record, people = drive(Stage("s", 60.0, users=3, calls=2), Caller(seconds=0.01), users=3)
+    assert [len(user.told) for user in people] == [2, 2, 2]
+    assert record.sent == 6
+    assert time.monotonic() - began < 10
+
+
+def test_warming_up_is_not_counted():
+    record, [user] = drive(Stage("s", 0.6, STEADY, warm_up_s=0.4), Caller())
+    assert len(user.told) == 60
+    assert record.scheduled == record.sent == 20
+    assert set(record.windows) == {0}
+
+
+def test_what_cannot_be_under_way_is_not_sent_and_told(monkeypatch):
+    monkeypatch.setattr(driving, "MOST_IN_FLIGHT", 10)
+    record, _ = drive(Stage("s", 0.5, STEADY), Caller(seconds=60.0), timeout_s=0.1)
+    assert (record.scheduled, record.sent) == (50, 10)
+
+
+def test_errors_are_told_to_locust_and_counted_by_class():
+    record, [user] = drive(Stage("s", 0.1, STEADY), Caller(refuses=True))
+    assert record.total.errors == {"ServerUnavailableError": 10}
+    assert all(isinstance(error, ServerUnavailableError) for *_, error in user.told)
+
+
+def test_a_stage_that_is_stopped_counts_what_was_due_until_then():
+    record, _ = drive(Stage("s", 60.0, STEADY), Caller(), stop_after_s=0.55)
+    assert record.scheduled == pytest.approx(50, abs=10)
+    assert record.sent == pytest.approx(record.scheduled, abs=2)
+
+
+def test_two_processes_make_the_calls_of_one():
+    stage = Stage("s", 0.4, STEADY, mix=Mix((GATED, DETECTOR), (1, 1)), seed=3)
+    alone, first, second = Caller(), Caller(), Caller()
+    drive(stage, alone)
+    drive(stage, first, index=0, count=2)
+    drive(stage, second, index=1, count=2)
+    assert [call for pair in zip(first.asked, second.asked, strict=True) for call in pair] == alone.asked
+
+
+def test_the_pacer_is_never_early_and_finer_than_a_millisecond():
+    pacer, late = Pacer(), []
+    for _ in range(50):
+        moment = time.monotonic() + 0.0013
+        pacer.wait_until(moment)
+        late.append(time.monotonic() - moment)
+    pacer.close()
+    assert min(late) >= 0
+    assert np.min(late) < 0.0005
+
+
+def test_the_pacer_lets_others_run_when_it_is_late():
+    pacer, ran = Pacer(), []
+    gevent.spawn(ran.append, True)
+    pacer.wait_until(time.monotonic() - 1)
+    pacer.close()
+    assert ran

@@ -1,0 +1,116 @@
+"""The page: whole, self-contained, and right whatever there is to tell."""
+
+import csv
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from load_results import result_of
+
+from loadtests.compare import compare
+from loadtests.errors import ReportError
+from loadtests.limit import Limit, Step
+from loadtests.report import write_report
+from loadtests.result import Clock, StageResult
+from loadtests.run import FoundLimit, Run
+from loadtests.slo import Slo
+
+ENVIRONMENT = {"started": "now", "command": ["x"], "commit": None, "python": "3", "packages": {}, "cpu": "c"}
+ENVIRONMENT |= {"cores": 2, "system": "s"}
+MODEL = {"requests": 1, "failed": 0, "slices": 9, "executions": 5, "mean_batch": 1.8, "batches": {"1": 3, "3": 2}}
+MODEL |= {"queue_ms": 1.5, "compute_infer_ms": None}
+SERVER = {
+    "models": {"brain_tumor": MODEL},
+    "gate": {"slices": {"opened": 4.0, "shut": 5.0}},
+    "refused": 2.0,
+    "cancelled": None,
+    "gpu": [{"gpu": "GPU-1", "use": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**31}],
+    "breakdown": {"queue": 20.0, "detector": 30.0, "segmenter": 25.0, "gate": 5.0},
+    "gaps": ["no metrics: <refused>"],
+}
+
+
+def run_of(*results, **options):
+    return Run("server", "What?", ENVIRONMENT, settings={"url": "here"}, results=list(results), **options)
+
+
+def page_of(run, folder):
+    text = write_report(folder, run).read_text()
+    reader = _Reader()
+    reader.feed(text)
+    assert reader.open_tags == []
+    assert "<script" not in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    return text
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open_tags = []
+
+    def handle_starttag(self, tag, attrs):  # noqa: ARG002
+        if tag not in ("meta", "img"):
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open_tags.pop() == tag, self.getpos()
+
+
+@pytest.fixture
+def served():
+    plain = result_of([0.1] * 200, errors=2)
+    return StageResult(plain.stage, plain.record, SERVER, clocks=(Clock("a", "host", False, 0.002, 0.0001),))
+
+
+def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
+    slower = StageResult(replace(served.stage, name="<b>fast</b>"), result_of([0.2] * 300).record, SERVER)
+    limit = Limit((30.0, 32.0, 31.0), (Step(30.0, 0), Step(33.0, 0, ("late",), is_valid=False)), 0.05)
+    run = run_of(
+        served,
+        slower,
+        slo=Slo.parse("p99<50ms"),
+        limits=[FoundLimit("rate", 0.35, limit, 31.0)],
+        differences=compare([result_of([0.05] * 200)], [served]),
+        problem="the server was lost",
+    )
+    text = page_of(run, tmp_path)
+    for told in (
+        "the server was lost",
+        "objective missed: p99&lt;50ms: 100.0 ms",
+        "&lt;b&gt;fast&lt;/b&gt;",
+        "31.0 arrivals/s",
+        "Beyond it the generator fell behind",
+        "ServerUnavailableError",
+        "Batch sizes of brain_tumor",
+        "1.0 of 2.0 GiB used, 50% busy",
+        "no metrics: &lt;refused&gt;",
+        "2.00 ms ahead and corrected for, to ±0.10 ms",
+        "Latency against rate",
+        "Percentiles over time",
+        "regression",
+    ):
+        assert told in text, told
+
+
+def test_a_run_that_measured_nothing_has_a_page_all_the_same(tmp_path):
+    assert "No stage was run." in page_of(run_of(problem="no server"), tmp_path)
+    text = page_of(run_of(result_of([], errors=3)), tmp_path)
+    assert "The server told nothing of it." in text
+    assert "Percentiles over time" not in text
+
+
+def test_json_and_csv_hold_the_figures(served, tmp_path):
+    write_report(tmp_path, run_of(served))
+    report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    [row] = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
+    assert report["stages"][0]["figures"]["requests"] == int(row["requests"]) == 202
+    assert float(row["p50_ms"]) == pytest.approx(100, rel=1e-3)
+    assert report["exit_code"] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(served, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ReportError, match=r"taken: the report cannot be written here: "):
+        write_report(tmp_path / "taken", run_of(served))

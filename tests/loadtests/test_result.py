@@ -1,0 +1,120 @@
+"""What is counted, merged, told and called invalid."""
+
+import json
+
+import numpy as np
+import pytest
+from load_results import result_of
+
+from loadtests.arrivals import Arrivals, Flat
+from loadtests.calls import ALWAYS, DETECTOR, GATED, Mix
+from loadtests.record import Outcome, Record
+from loadtests.result import Clock, StageResult
+from loadtests.run import Run
+from loadtests.slo import Slo
+from loadtests.stage import Stage
+
+
+def outcomes(seed, count=300):
+    generator = np.random.Generator(np.random.PCG64(seed))
+    for due, took in zip(np.sort(generator.uniform(0, 9, count)), generator.exponential(0.05, count), strict=True):
+        call = ("gated", "detector")[int(generator.integers(2))]
+        error = "DeadlineExceededError" if generator.random() < 0.05 else None
+        yield Outcome(call, due, due + 0.001, due + took, 1, int(generator.integers(2)), 10, 5, error)
+
+
+def test_records_of_workers_merge_into_the_one_of_all():
+    together, merged = Record(), Record()
+    for worker in range(3):
+        part = Record(scheduled=300)
+        for outcome in outcomes(worker):
+            part.add(outcome, 1)
+            together.add(outcome, 1)
+        merged.merge(Record.from_json(json.loads(json.dumps(part.to_json()))))
+    together.scheduled = 900
+    first, second = merged.to_json(), together.to_json()
+    assert first == second
+
+
+def test_latency_counts_from_the_schedule_and_beside_it_from_the_sending():
+    record = Record(scheduled=2)
+    record.add(Outcome("gated", 1.0, 1.0, 1.1, 1), 0)
+    record.add(Outcome("gated", 1.5, 3.0, 3.1, 1), 0)
+    figures = StageResult(Stage("s", 4.0, Arrivals(Flat(1.0))), record).figures
+    assert figures["p99_ms"] == pytest.approx(1600, rel=1e-3)
+    assert figures["service_p99_ms"] == pytest.approx(100, rel=1e-3)
+    assert figures["late_p99_ms"] == pytest.approx(1500, rel=1e-3)
+
+
+def test_a_generator_that_fell_behind_is_declared_invalid_with_how_far():
+    result = result_of([0.01] * 100)
+    assert result.faults == []
+    for _ in range(3):
+        result.record.add(Outcome("gated", 5.0, 5.03, 5.04, 1), 0)
+    result.record.scheduled += 3
+    assert result.faults == [
+        "the generator fell behind: 1% of the requests were sent more than 30.0 ms late (10 ms are allowed), "
+        "the latest 30.0 ms"
+    ]
+    result.record.scheduled += 2
+    assert result.faults[0] == "2 of 105 requests were never sent: the generator fell behind"
+    assert StageResult(result.stage, Record(scheduled=9)).faults == ["no request was sent"]
+
+
+def test_a_lost_worker_makes_a_run_invalid():
+    result = StageResult(result_of([0.1]).stage, result_of([0.1]).record, lost=("b",))
+    assert result.faults == ["worker b was lost, and what it had not yet told"]
+
+
+def test_errors_and_what_was_never_answered_are_no_latencies():
+    result = result_of([0.1] * 90, errors=9)
+    result.record.unfinished, result.record.scheduled = 1, 100
+    figures = result.figures
+    assert (figures["requests"], figures["answered"], figures["failed"], figures["errors"]) == (100, 90, 10, 0.1)
+    assert figures["max_ms"] == pytest.approx(100)
+
+
+def test_where_the_time_went_adds_up_to_the_mean_request():
+    result = result_of([0.1] * 50)
+    inside = {"queue": 20.0, "detector": 30.0, "segmenter": 25.0, "gate": 5.0}
+    told = StageResult(result.stage, result.record, {"breakdown": inside})
+    assert told.breakdown == {"generator": 0.0, "network": pytest.approx(20.0), **inside}
+    assert sum(told.breakdown.values()) == pytest.approx(told.figures["mean_ms"])
+    assert StageResult(result.stage, result.record, {"breakdown": None}).breakdown is None
+
+
+def test_a_stage_survives_a_file():
+    result = StageResult(
+        Stage("s", 9.0, Arrivals(Flat(3.0)), mix=Mix((GATED, DETECTOR, ALWAYS), (2, 1, 1))),
+        result_of([0.1, 0.2]).record,
+        {"gaps": []},
+        clocks=(Clock("a", "host", False, 0.25, 0.001),),
+    )
+    again = StageResult.from_json(json.loads(json.dumps(result.to_json())))
+    assert again.to_json() == result.to_json()
+    assert again.stage == result.stage
+
+
+def test_calls_are_mixed_by_their_weights_and_the_seed():
+    mix = Mix((GATED, DETECTOR), (3, 1))
+    drawn = mix.draw(10_000, seed=1)
+    assert np.mean(drawn == 0) == pytest.approx(0.75, abs=0.02)
+    np.testing.assert_array_equal(drawn, mix.draw(10_000, seed=1))
+
+
+def run_of(*results, **options):
+    return Run("server", "?", {}, results=list(results), **options)
+
+
+def test_the_exit_code_is_the_verdict():
+    good, slow = result_of([0.1] * 100), result_of([0.4] * 100)
+    invalid = result_of([0.1] * 100)
+    invalid.record.scheduled += 1
+    slo = Slo.parse("p99<250ms")
+    assert run_of(good, slo=slo).exit_code == 0
+    assert run_of(slow, slo=slo).exit_code == 1
+    assert run_of(slow, slo=slo).findings == ["stage: objective missed: p99<250ms: 400.0 ms"]
+    assert run_of(invalid, slo=slo).exit_code == 3
+    assert run_of(slow, invalid, slo=slo, is_search=True).exit_code == 0
+    assert run_of(good, problem="the server was lost").exit_code == 1
+    assert run_of(good, was_interrupted=True).exit_code == 130

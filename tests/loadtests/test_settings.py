@@ -1,0 +1,67 @@
+"""Options: what is made of them, and what is refused."""
+
+import argparse
+
+import pytest
+
+from loadtests import scenarios
+from loadtests.errors import SettingsError
+from loadtests.settings import Settings, add_arguments
+
+
+def settings(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return Settings.of(parser.parse_args(words))
+
+
+def test_other_addresses_are_the_same_hosts(monkeypatch):
+    monkeypatch.setenv("GLIOGATE_URL", "triton.example:9001")
+    told = settings()
+    assert (told.url, told.http_url) == ("triton.example:9001", "triton.example:8000")
+    assert told.metrics_url == "http://triton.example:8002/metrics"
+    assert settings("--url", "[::1]:1", "--http-url", "http://a:2").http_url == "a:2"
+
+
+def test_a_token_is_used_and_never_told(monkeypatch):
+    monkeypatch.setenv("GLIOGATE_TOKEN", "secret")
+    told = settings()
+    assert told.token == "secret"  # noqa: S105
+    assert "secret" not in str(told.to_json())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rate", "0"], "--rate is 0, expected above 0"),
+        (["--rate", "nan"], "--rate is nan, expected above 0"),
+        (["--duration", "-1"], "--duration is -1, expected above 0"),
+        (["--duration", "inf"], "--duration is inf, expected above 0"),
+        (["--pool", "0"], "--pool is 0, expected above 0"),
+        (["--seed", "-1"], "--seed is -1, expected 0 or more"),
+        (["--prevalence", "0,2"], "--prevalence is 2, expected 0 to 1"),
+        (["--prevalence", "half"], "--prevalence is 'half', expected shares from 0 to 1"),
+        (["--url", "triton"], "--url: 'triton' is no address of a gRPC endpoint"),
+    ],
+)
+def test_what_makes_no_sense_is_named(words, message):
+    with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
+        settings(*words)
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_every_scenario_asks_a_question_and_has_stages(name):
+    assert scenarios.question(name).endswith((".", "?", "`."))
+    found = scenarios.stages(name, Settings(prevalence=(0.0, 1.0), seed=5))
+    names = [stage.name for stage in found]
+    assert len(names) == len(set(names)) >= 2
+    assert {stage.prevalence for stage in found} == {0.0, 1.0}
+    assert all((stage.users > 0) != stage.is_open and stage.counted_s > 0 for stage in found)
+    assert all(type(stage).from_json(stage.to_json()) == stage for stage in found)
+
+
+def test_there_are_mlperfs_four_and_the_others():
+    expected = {"single-stream", "multi-stream", "server", "offline", "ramp", "step", "spike", "soak", "day", "mixed"}
+    assert expected <= set(scenarios.names())
+    with pytest.raises(SettingsError, match="there is no scenario 'flood'; there are day, mixed, "):
+        scenarios.stages("flood", Settings())
