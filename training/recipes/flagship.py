@@ -1,4 +1,8 @@
-"""One network for both tasks, at half the slice's size inside: what is shipped."""
+"""One network for both tasks, at half the slice's size inside: what is shipped.
+
+`python -m training crossvalidate runs/folds --data kaggle_3m` takes 20 minutes a fold on two cores without a GPU;
+expect an AUC of 0.985, and of volumes through the gate a Dice of 0.84 in the mean and 0.89 in the median.
+"""
 
 from training.recipe import Augmentation, Phase, Recipe, Stage
 
