@@ -30,7 +30,7 @@ def test_what_it_copies_is_there_and_is_sent_to_the_builder(dockerfile, chart_fo
     sources = [
         name for line in re.findall(r"^COPY (.*) \S+$", dockerfile.read_text(), re.MULTILINE) for name in line.split()
     ]
-    assert len(sources) == 7
+    assert len(sources) == 9
     for name in sources:
         assert (root / name).exists()
         assert f"!{name}" in sent
@@ -40,7 +40,10 @@ def test_the_images_users_and_folders_are_the_charts(dockerfile, chart):
     text = dockerfile.read_text()
     security = chart.values["podSecurityContext"]
 
-    assert re.findall("^USER (.*)$", text, re.MULTILINE) == [f"{security['runAsUser']}:{security['runAsGroup']}"] * 2
+    # The last of each image; only what installs is root.
+    images = re.split("^FROM ", text, flags=re.MULTILINE)[2:]
+    users = [re.findall("^USER (.*)$", image, re.MULTILINE)[-1] for image in images]
+    assert users == [f"{security['runAsUser']}:{security['runAsGroup']}"] * 3
     assert f"COPY model_repository {chart.values['models']['path']}\n" in text
 
 

@@ -105,10 +105,27 @@ def test_every_alert_has_a_runbook(rules, chart_folder):
     assert alerts == set(re.findall(r"^### (Gliogate\w+)$", page, re.MULTILINE))
 
 
-def test_the_gates_queue_holds_what_the_alert_takes_it_to(shipped_repository, chart):
-    config = (shipped_repository / "brain_tumor" / "config.pbtxt").read_text()
+def test_the_queues_hold_what_the_alert_takes_them_to(shipped_repository, chart):
+    """In the configurations of every profile; of the gate's queue the alert tells, the networks' have the same size."""
+    configs = [file for model in MODELS for file in (shipped_repository / model.name).rglob("*.pbtxt")]
+    sizes = {
+        (file.parent.name, size) for file in configs for size in re.findall(r"max_queue_size: (\d+)", file.read_text())
+    }
 
-    assert f"max_queue_size: {chart.values['monitoring']['rules']['queueCapacity']}" in config
+    capacity = str(chart.values["monitoring"]["rules"]["queueCapacity"])
+    assert {(model.name, capacity) for model in MODELS} <= sizes
+    assert {size for _, size in sizes} == {capacity}
+
+
+def test_engines_are_cached_on_the_volume(shipped_repository, chart):
+    """The folder that the configurations for GPUs name is the one that the chart mounts."""
+    configs = [file for model in MODELS for file in (shipped_repository / model.name / "configs").glob("*.pbtxt")]
+    folders = {
+        folder
+        for file in configs
+        for folder in re.findall(r'key: "trt_engine_cache_path"\s+value: "([^"]*)"', file.read_text())
+    }
+    assert folders == {chart.values["engineCache"]["mountPath"]}
 
 
 def test_nobody_is_woken_because_there_are_no_pods_where_none_is_usual(render):

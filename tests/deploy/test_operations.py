@@ -8,6 +8,8 @@ import helm_python
 import pytest
 import yaml
 
+from deploy.simulate.__main__ import make_parser
+
 
 @pytest.fixture(scope="module")
 def page(chart_folder):
@@ -29,7 +31,7 @@ def test_its_values_are_the_charts(page, render):
     blocks = [yaml.safe_load(each) for each in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
     values = [each for each in blocks if "rules" not in each]
 
-    assert len(values) == len(blocks) - 1 == 6
+    assert len(values) == len(blocks) - 1 == 9
     for each in values:
         assert render(**each)
 
@@ -60,6 +62,12 @@ def test_its_kubectl_commands_name_what_is_installed(commands, render):
         if command[0] == "kubectl":
             named = {each for each in command if re.fullmatch(r"(deployment|service)/\S+", each)}
             assert named <= installed
+
+
+def test_its_simulation_takes_these_options(commands):
+    (simulation,) = [command for command in commands if command[:3] == ["python", "-m", "deploy.simulate"]]
+
+    assert make_parser().parse_args(simulation[3:]).peak == 5000
 
 
 def test_the_images_that_it_builds_are_targets_of_the_dockerfile(commands, chart_folder):

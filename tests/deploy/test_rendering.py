@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 OLDEST, NEWEST = "1.31", "1.37"
-CUSTOM = {"Certificate", "GRPCRoute", "PodMonitor", "PrometheusRule", "ScaledObject"}
+CUSTOM = {"Certificate", "GRPCRoute", "Middleware", "PodMonitor", "PrometheusRule", "ScaledObject", "SecurityPolicy"}
 """What other projects define; Kubernetes has no schema of it."""
 
 
@@ -266,6 +266,33 @@ def test_an_ingress_controller_is_told_that_it_is_grpc(controller, annotation, r
     assert len(found) == len(annotation) + (controller == "nginx")
 
 
+def test_the_gateway_lets_in_only_tokens_that_were_named(render):
+    policy = of_kind(render("edge"), "SecurityPolicy")["spec"]
+
+    assert policy["targetRefs"] == [
+        {"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": "gliogate"},
+    ]
+    (provider,) = policy["jwt"]["providers"]
+    assert (provider["issuer"], provider["audiences"]) == ("https://identity.example/", ["gliogate"])
+    assert policy["authorization"]["defaultAction"] == "Deny"
+    assert [rule["action"] for rule in policy["authorization"]["rules"]] == ["Allow"]
+    # Without rules every token that is valid gets in.
+    assert "authorization" not in of_kind(render("edge", grpcRoute__jwt__rules=[]), "SecurityPolicy")["spec"]
+    assert ("SecurityPolicy", "gliogate") not in objects(render("canary"))
+
+
+def test_an_ingress_controller_asks_about_tokens(render):
+    url = "http://oauth2-proxy.identity.svc:4180/oauth2/auth"
+
+    nginx = of_kind(render("gpu", ingress__authUrl=url), "Ingress")
+    assert nginx["metadata"]["annotations"]["nginx.ingress.kubernetes.io/auth-url"] == url
+
+    traefik = render("gpu", ingress__authUrl=url, ingress__controller="traefik")
+    assert of_kind(traefik, "Middleware")["spec"] == {"forwardAuth": {"address": url}}
+    annotations = of_kind(traefik, "Ingress")["metadata"]["annotations"]
+    assert annotations == {"traefik.ingress.kubernetes.io/router.middlewares": "imaging-gliogate@kubernetescrd"}
+
+
 def test_values_that_yaml_would_misread_arrive_as_they_are(render, pod):
     query = "sum(rate(requests{host=~'.*: #.*'}[1m]))"
     (wake,) = of_kind(render("keda", autoscaling__keda__wakeQuery=query), "ScaledObject")["spec"]["triggers"][2:]
@@ -302,6 +329,9 @@ def test_notes_say_how_to_call_it(chart, scenarios):
     assert "gliogate.example:443" in watched
     assert "and one of their own" in encrypted
     assert "gliogate analyze" not in encrypted
+    assert "bearer token" in notes(chart, scenarios["edge"])
+    assert "40 shards" in notes(chart, scenarios["batch"])
+    assert "its report is in the claim reports" in notes(chart, scenarios["loadtest"])
 
 
 def test_openshift_may_choose_the_user(render):

@@ -19,7 +19,7 @@ def pod_specs(manifests):
     for each in manifests:
         if each["kind"] == "Pod":
             yield each["spec"]
-        elif each["kind"] == "Deployment":
+        elif each["kind"] in ("Deployment", "Job"):
             yield each["spec"]["template"]["spec"]
 
 

@@ -8,6 +8,12 @@ from helm_python import HelmRenderError, HelmValuesError
 
 from deploy.helm.values_table import read_comments, read_values, with_table
 
+CLAIM = {"persistentVolumeClaim": {"claimName": "studies"}}
+BATCH = {"enabled": True, "image": "i", "input": {"volume": CLAIM}, "output": {"volume": CLAIM, "subPath": "results"}}
+LOAD_TEST = {"enabled": True, "image": "i", "tlsSecret": "client"}
+ROUTE = {"enabled": True, "parentRefs": [{"name": "edge"}]}
+PROVIDER = {"name": "p", "issuer": "i", "audiences": ["a"], "remoteJWKS": {"uri": "https://identity.example/keys"}}
+
 
 @pytest.fixture(scope="module")
 def text(chart_folder):
@@ -78,6 +84,21 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
         ({"ingress": {"enabled": True}}, "host"),
         ({"grpcRoute": {"enabled": True}}, "parentRefs"),
+        ({"grpcRoute": {"jwt": {"providers": [PROVIDER]}}}, "providers"),
+        ({"grpcRoute": ROUTE | {"jwt": {"providers": [PROVIDER | {"audiences": []}]}}}, "audiences"),
+        ({"grpcRoute": ROUTE | {"jwt": {"providers": [PROVIDER | {"remoteJWKS": {"uri": "http://id"}}]}}}, "uri"),
+        ({"grpcRoute": ROUTE | {"jwt": {"rules": [{"principal": {}}]}}}, "providers"),
+        ({"ingress": {"enabled": True, "host": "h", "controller": "haproxy", "authUrl": "http://a"}}, "controller"),
+        ({"batch": {"enabled": True}}, "image"),
+        ({"batch": {"enabled": True, "image": "i", "input": {"volume": CLAIM}}}, "output"),
+        ({"batch": {"input": {"volume": {"hostPath": {"path": "/"}}}}}, "hostPath"),
+        ({"batch": {"shards": 0}}, "shards"),
+        ({"batch": BATCH, "tls": {"enabled": True, "existingSecret": "tls"}}, "tlsSecret"),
+        ({"loadTest": {"enabled": True}}, "image"),
+        ({"loadTest": {"scenarios": ["everything"]}}, "scenarios"),
+        ({"loadTest": {"arguments": ["rate=5"]}}, "arguments"),
+        # The load tests have no certificate to show.
+        ({"loadTest": LOAD_TEST, "tls": {"enabled": True, "mutual": True, "existingSecret": "tls"}}, "loadTest"),
         ({"monitoring": {"rules": {"objective": 99.5}}}, "objective"),
         ({"sharedMemory": "1 GB"}, "sharedMemory"),
     ],
@@ -98,6 +119,7 @@ def test_the_schema_refuses(values, message, chart):
         ),
         ({"triton__metrics__port": 8001}, "must differ, got 8001, 8000 and 8001"),
         ({"autoscaling": {"mode": "hpa", "minReplicas": 20}}, "autoscaling.minReplicas is 20, more than"),
+        ({"batch": BATCH | {"output": {"volume": CLAIM}}}, "batch.input and batch.output are the same folder"),
         ({"monitoring__rules__gateOpeningRate": {"low": 0.8}}, "gateOpeningRate.low is 0.8, not below high, 0.7"),
     ],
 )

@@ -201,6 +201,11 @@ sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gli
 {{- fail (printf "autoscaling.minReplicas is %v, more than autoscaling.maxReplicas, %v" $scaling.minReplicas $scaling.maxReplicas) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.batch -}}
+{{- if and .enabled (eq (toJson .input.volume) (toJson .output.volume)) (eq .input.subPath .output.subPath) -}}
+{{- fail "batch.input and batch.output are the same folder; give one of them another subPath" -}}
+{{- end -}}
+{{- end -}}
 {{- $band := .Values.monitoring.rules.gateOpeningRate -}}
 {{- if ge (float64 $band.low) (float64 $band.high) -}}
 {{- fail (printf "monitoring.rules.gateOpeningRate.low is %v, not below high, %v" $band.low $band.high) -}}
@@ -227,4 +232,88 @@ the gate sees it, the gate cannot count.
 {{- $triton := printf "sum(rate(nv_inference_request_failure{%s,model=\"brain_tumor\",reason!=\"CANCELED\"}[%s]))" $series $window -}}
 {{- $failed := printf "(%s + %s)" $gate $triton -}}
 {{ $failed }} / clamp_min({{ $failed }} + sum(rate(gliogate_requests_total{ {{- $series }},outcome="answered"}[{{ $window }}])), 1e-3)
+{{- end -}}
+
+{{/* What the pods of all clients have: the smoke test, the batch, the load test. */}}
+{{- define "gliogate.clientPod" -}}
+restartPolicy: Never
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* The root file system is read-only. */}}
+{{- define "gliogate.clientEnv" -}}
+- name: HOME
+  value: /tmp
+- name: PYTHONDONTWRITEBYTECODE
+  value: "1"
+{{- end -}}
+
+{{/* Which nodes. Takes what has nodeSelector, tolerations, affinity and priorityClassName. */}}
+{{- define "gliogate.placement" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where clients get to: names, and gRPC of the server. */}}
+{{- define "gliogate.clientEgress" -}}
+- ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+      protocol: TCP
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "gliogate.selectorLabels" . | nindent 10 }}
+          app.kubernetes.io/component: server
+  ports:
+    - port: {{ .Values.triton.grpc.port }}
+{{- end -}}
+
+{{/*
+A Job's metadata. Takes a list: the root, what it does, its spec. No Job can be changed, so one with another spec has another
+name; with its own and an index behind it, a pod's name must fit into a DNS label.
+*/}}
+{{- define "gliogate.jobMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $metadata := include "gliogate.metadata" (list $root "" (dict "app.kubernetes.io/component" (index . 1)) (dict)) | fromYaml -}}
+{{- $short := include "gliogate.fullname" $root | trunc 36 | trimSuffix "-" -}}
+{{- toYaml (set $metadata "name" (printf "%s-%s-%s" $short (index . 1) (sha256sum (index . 2) | trunc 8))) -}}
+{{- end -}}
+
+{{/* The metadata of a Job's pods. Takes a list: the root, what it does, the run, further annotations. */}}
+{{- define "gliogate.jobPodMetadata" -}}
+{{- $root := index . 0 -}}
+labels:
+  {{- include "gliogate.selectorLabels" $root | nindent 2 }}
+  app.kubernetes.io/component: {{ index . 1 }}
+  {{ include "gliogate.clientLabel" $root }}: "true"
+  {{- with $root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  gliogate/run: {{ index . 2 | quote }}
+  {{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
