@@ -30,7 +30,7 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture
-from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, ServerInfo
+from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, ServerInfo
 from gliogate.wire import DetectionOptions, Options
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "MissingExtraError",
     "ModelInfo",
     "ModelNotReadyError",
+    "OperatingPoint",
     "Options",
     "Picture",
     "RequestError",

@@ -7,8 +7,9 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+import grpc
+import grpc.aio
+from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
 from gliogate.connection import ConnectionOptions
@@ -23,8 +24,10 @@ from gliogate.wire import (
     TIMEOUT_S,
     DetectionOptions,
     Health,
+    OperatingPointRequest,
     Options,
     Request,
+    infer_on,
     request_error,
     server_info,
 )
@@ -55,12 +58,9 @@ class AsyncClient(BaseClient):
 
     def __init__(self, url: str | Sequence[str] | None = None, **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(url, **options)
-        tls = self._connection.tls
-        self._triton = InferenceServerClient(
-            self._connection.target,
-            creds=tls.credentials() if tls else None,
-            channel_args=self._connection.channel_options(),
-        )
+        self._channel = self._connection.channel(grpc.aio)
+        self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._infer = infer_on(self._channel)
 
     async def __aenter__(self) -> Self:
         """Opens nothing that is not open: the client itself."""
@@ -75,7 +75,7 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
-            await self._triton.close()
+            await self._channel.close()
 
     async def is_ready(self) -> bool:
         """See `Client.is_ready`."""
@@ -97,14 +97,17 @@ class AsyncClient(BaseClient):
     async def server_info(self) -> ServerInfo:
         """See `Client.server_info`."""
         self._check_usable()
-        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        operating_point = await self._ask(OperatingPointRequest())
+        triton, asked = self._triton, self._question()
+        names = [model.name for model in MODELS]
         try:
             return server_info(
-                await self._triton.get_server_metadata(**asked),
-                [await self._triton.get_model_metadata(model.name, **asked) for model in MODELS],
-                [(await self._triton.get_model_config(model.name, **asked)).config for model in MODELS],
+                await triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked),
+                [await triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked) for name in names],
+                [await triton.ModelConfig(service_pb2.ModelConfigRequest(name=name), **asked) for name in names],
+                operating_point,
             )
-        except InferenceServerException as error:
+        except grpc.RpcError as error:
             raise await self._explained(error, None) from error
 
     async def detect(
@@ -244,10 +247,10 @@ class AsyncClient(BaseClient):
         record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
         try:
-            result = await self._triton.infer(**self._arguments(request, record))
+            response = await self._infer(**self._arguments(request, record))
         except BaseException as error:
             record.failed(error)
-            if isinstance(error, InferenceServerException):
+            if isinstance(error, grpc.RpcError):
                 raise await self._explained(error, request) from error
             # So asyncio says it both where this task is to end and where the channel was closed.
             if isinstance(error, asyncio.CancelledError) and self._life.is_closed:
@@ -255,22 +258,25 @@ class AsyncClient(BaseClient):
             raise
         latency_s = time.perf_counter() - sent
         record.answered(latency_s)
-        return request.read(result, latency_s)
+        return request.read(InferResult(response), latency_s)
 
-    async def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
+    async def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):
             return self._error(error, request, None)
         return self._error(error, request, await self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
     async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
-        asked = {"headers": self._connection.headers(), "client_timeout": timeout_s}
+        triton, asked = self._triton, self._question(timeout_s)
         try:
-            is_live = await self._triton.is_server_live(**asked)
-            ready = [await self._triton.is_model_ready(model.name, **asked) for model in MODELS]
-        except InferenceServerException as error:
+            is_live = (await triton.ServerLive(service_pb2.ServerLiveRequest(), **asked)).live
+            ready = {
+                model.name: (await triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked)).ready
+                for model in MODELS
+            }
+        except grpc.RpcError as error:
             return health_of(error)
-        return Health(is_live, tuple(model.name for model, is_ready in zip(MODELS, ready, strict=True) if not is_ready))
+        return Health(is_live, tuple(name for name, is_ready in ready.items() if not is_ready))
 
 
 async def _each(pictures: Pictures) -> AsyncIterator[Picture]:

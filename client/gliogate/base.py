@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, Unpack
 
+import grpc
 import numpy as np
-from tritonclient.utils import InferenceServerException
 
 from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import CHANNELS
@@ -16,6 +16,7 @@ from gliogate.images import Picture
 from gliogate.telemetry import CallRecord, status_of
 from gliogate.wire import (
     FINAL_STATUSES,
+    READINESS_TIMEOUT_S,
     AnalysisRequest,
     DetectionOptions,
     DetectionRequest,
@@ -79,11 +80,13 @@ class BaseClient:
         return DetectionRequest(picture, request_id=request_id, **(known | options))  # type: ignore[arg-type]
 
     def _arguments(self, request: Request[Any], record: CallRecord) -> dict[str, Any]:
-        """The keyword arguments of tritonclient's `infer` and its kin."""
-        return request.arguments() | {
-            "headers": self._connection.headers() | record.headers(),
-            "compression_algorithm": self._connection.compression,
-        }
+        """What gRPC's call of `infer_on` is made with."""
+        headers = self._connection.headers() | record.headers()
+        return {"request": request.message(), "timeout": request.timeout_s, "metadata": tuple(headers.items())}
+
+    def _question(self, timeout_s: float = READINESS_TIMEOUT_S) -> dict[str, Any]:
+        """What gRPC's calls about the server itself are made with, besides the request."""
+        return {"timeout": timeout_s, "metadata": tuple(self._connection.headers().items())}
 
     def _check_usable(self) -> None:
         if self._life.process != os.getpid():
@@ -92,20 +95,20 @@ class BaseClient:
             raise ClientClosedError(f"this client of {self.url} was closed: make a new one")
 
     def _error(
-        self, error: InferenceServerException, request: Request[Any] | None, health: Health | None
+        self, error: grpc.RpcError, request: Request[Any] | None, health: Health | None
     ) -> RequestError | ClientClosedError:
-        """What is raised where tritonclient raised `error`; `health` is None where it `tells_all`."""
+        """What is raised where gRPC raised `error`; `health` is None where it `tells_all`."""
         if self._life.is_closed:
             return ClientClosedError("the client was closed while this request was under way")
-        return request_error(status_of(error), error.message(), url=self.url, request=request, health=health)
+        return request_error(status_of(error), error.details(), url=self.url, request=request, health=health)
 
 
-def health_of(error: InferenceServerException) -> Health:
+def health_of(error: grpc.RpcError) -> Health:
     """The health of a server that answers a question about it with an error."""
-    return Health(is_live=False, status=status_of(error), details=error.message())
+    return Health(is_live=False, status=status_of(error), details=error.details())
 
 
-def tells_all(error: InferenceServerException) -> bool:
+def tells_all(error: grpc.RpcError) -> bool:
     """Whether the status says what happened by itself; behind any other, the server's health tells the cause."""
     return status_of(error) in FINAL_STATUSES
 

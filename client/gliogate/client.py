@@ -8,8 +8,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-from tritonclient.grpc import InferenceServerClient, InferResult
-from tritonclient.utils import InferenceServerException
+import grpc
+from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
 from gliogate.connection import ConnectionOptions
@@ -24,15 +24,15 @@ from gliogate.wire import (
     TIMEOUT_S,
     DetectionOptions,
     Health,
+    OperatingPointRequest,
     Options,
     Request,
+    infer_on,
     request_error,
     server_info,
 )
 
 if TYPE_CHECKING:
-    from tritonclient.grpc._client import CallContext
-
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
@@ -43,8 +43,8 @@ class _Call(Generic[R]):
     """A request under way: started, by a thread of its own, and then answered, with the seconds that it took."""
 
     request: Request[R]
-    started: "Future[CallContext]"
-    answer: "Future[tuple[InferResult, float]]"
+    started: Future[grpc.Future]
+    answer: Future[tuple[InferResult, float]]
 
     def cancel(self) -> None:
         if not self.started.cancel() and self.started.exception() is None:
@@ -70,14 +70,11 @@ class Client(BaseClient):
 
     def __init__(self, url: str | Sequence[str] | None = None, **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(url, **options)
-        tls = self._connection.tls
-        self._triton = InferenceServerClient(
-            self._connection.target,
-            creds=tls.credentials() if tls else None,
-            channel_args=self._connection.channel_options(),
-        )
-        # One thread starts all calls. Ctrl-C, which interrupts only the main thread, would leave a half-started call
-        # behind on which gRPC waits forever when it closes; and tritonclient can start only one at a time.
+        self._channel = self._connection.channel(grpc)
+        self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._infer = infer_on(self._channel)
+        # A thread starts all calls. Ctrl-C, which interrupts only the main thread, would leave a half-started call
+        # behind on which gRPC waits forever when it closes.
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gliogate-sender")
 
     def __enter__(self) -> Self:
@@ -94,7 +91,7 @@ class Client(BaseClient):
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
             self._sender.shutdown()
-            self._triton.close()
+            self._channel.close()
 
     def is_ready(self) -> bool:
         """Whether a Triton answers and every model of gliogate's is ready.
@@ -130,22 +127,24 @@ class Client(BaseClient):
             time.sleep(WAIT_BETWEEN_QUESTIONS_S)
 
     def server_info(self) -> ServerInfo:
-        """What the server says of itself: its version, the models' versions and limits.
+        """What the server says of itself: its version, the models' versions and limits, the operating point.
 
         Raises:
             RequestError: of the kinds that `analyze` raises.
             ClientClosedError: the client was closed.
             ForkedClientError: this is not the process that made the client.
         """
-        self._check_usable()
-        asked = {"headers": self._connection.headers(), "client_timeout": READINESS_TIMEOUT_S}
+        operating_point = self._receive(self._send(OperatingPointRequest()))
+        triton, asked = self._triton, self._question()
+        names = [model.name for model in MODELS]
         try:
             return server_info(
-                self._triton.get_server_metadata(**asked),
-                [self._triton.get_model_metadata(model.name, **asked) for model in MODELS],
-                [self._triton.get_model_config(model.name, **asked).config for model in MODELS],
+                triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked),
+                [triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked) for name in names],
+                [triton.ModelConfig(service_pb2.ModelConfigRequest(name=name), **asked) for name in names],
+                operating_point,
             )
-        except InferenceServerException as error:
+        except grpc.RpcError as error:
             raise self._explained(error, None) from error
 
     def detect(
@@ -358,21 +357,26 @@ class Client(BaseClient):
         record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
 
-        def answered(result: InferResult | None, error: BaseException | None) -> None:
-            if error is None:
+        def failed(error: BaseException) -> None:
+            record.failed(error)
+            answer.set_exception(error)
+
+        def ended(call: grpc.Future) -> None:
+            if call.code() is grpc.StatusCode.OK:
                 latency_s = time.perf_counter() - sent
                 record.answered(latency_s)
-                answer.set_result((result, latency_s))
+                answer.set_result((InferResult(call.result()), latency_s))
             else:
-                record.failed(error)
-                answer.set_exception(error)
+                failed(call)
 
-        def start() -> "CallContext":
+        def start() -> grpc.Future:
             try:
-                return self._triton.async_infer(callback=answered, **arguments)
+                call = self._infer.future(**arguments)
             except BaseException as error:
-                answered(None, error)
+                failed(error)
                 raise
+            call.add_done_callback(ended)
+            return call
 
         try:
             arguments = self._arguments(request, record)
@@ -386,27 +390,29 @@ class Client(BaseClient):
     def _receive(self, call: _Call[R]) -> R:
         try:
             result, latency_s = call.answer.result()
-        except InferenceServerException as error:
+        except grpc.RpcError as error:
             raise self._explained(error, call.request) from error
         except BaseException:  # Ctrl-C: nobody waits for the answer any more.
             call.cancel()
             raise
         return call.request.read(result, latency_s)
 
-    def _explained(self, error: InferenceServerException, request: Request[Any] | None) -> GliogateError:
+    def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):
             return self._error(error, request, None)
         return self._error(error, request, self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
     def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
-        asked = {"headers": self._connection.headers(), "client_timeout": timeout_s}
+        triton, asked = self._triton, self._question(timeout_s)
         try:
-            return Health(
-                is_live=self._triton.is_server_live(**asked),
-                not_ready=tuple(model.name for model in MODELS if not self._triton.is_model_ready(model.name, **asked)),
-            )
-        except InferenceServerException as error:
+            is_live = triton.ServerLive(service_pb2.ServerLiveRequest(), **asked).live
+            ready = {
+                model.name: triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked).ready
+                for model in MODELS
+            }
+        except grpc.RpcError as error:
             return health_of(error)
         except ValueError:  # gRPC's: another thread closed the client.
             return Health(is_live=False)
+        return Health(is_live, tuple(name for name, is_ready in ready.items() if not is_ready))

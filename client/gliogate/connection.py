@@ -18,6 +18,15 @@ URL_VARIABLE: Final = "GLIOGATE_URL"
 
 DEFAULT_URL: Final = "localhost:8001"
 
+SERVICE: Final = "inference.GRPCInferenceService"
+METHOD: Final = "ModelInfer"
+"""What gRPC calls that which answers requests."""
+
+_COMPRESSIONS: Final = {
+    None: grpc.Compression.NoCompression,
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
 _MIB: Final = 2**20
 _DNS: Final = "dns:///"
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\[\]/:,]+):(?P<port>\d{1,5})")
@@ -75,7 +84,9 @@ def _no_password() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """When a request that found the server UNAVAILABLE is sent again. gRPC does it, within the request's deadline.
+    """When a request is sent again: it found the server UNAVAILABLE, or ending and its models gone (NOT_FOUND).
+
+    gRPC does it, within the request's deadline.
 
     Attributes:
         attempts: how often a request is sent at most, from 1 (no retries) to 5.
@@ -109,11 +120,11 @@ class Retries:
             "initialBackoff": f"{self.initial_backoff_s:g}s",
             "maxBackoff": f"{self.max_backoff_s:g}s",
             "backoffMultiplier": self.multiplier,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            # A Triton that ends unloads its models before it stops listening.
+            "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],
         }
-        infer = {"service": "inference.GRPCInferenceService", "method": "ModelInfer"}
         return {
-            "methodConfig": [{"name": [infer], "retryPolicy": policy}],
+            "methodConfig": [{"name": [{"service": SERVICE, "method": METHOD}], "retryPolicy": policy}],
             "retryThrottling": {"maxTokens": self.budget, "tokenRatio": 0.1},
         }
 
@@ -162,7 +173,7 @@ class ConnectionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """Where a server is and how it is talked to; it opens nothing.
+    """Where a server is and how it is talked to.
 
     Attributes:
         url: one address or several, as given.
@@ -182,7 +193,7 @@ class Connection:
     def __post_init__(self) -> None:
         if self.token is not None and self.tls is None:
             raise ValueError("a token goes over TLS only: give tls=TLS() too")
-        if self.compression not in (None, "gzip", "deflate"):
+        if self.compression not in _COMPRESSIONS:
             raise ValueError(f"compression is {self.compression!r}, expected 'gzip', 'deflate' or None")
         for name in self.metadata:
             if not re.fullmatch(r"[0-9a-z_.-]+", name) or name.startswith("grpc-"):
@@ -224,10 +235,19 @@ class Connection:
                 ("grpc.keepalive_timeout_ms", round(1000 * self.keepalive.timeout_s)),
                 ("grpc.keepalive_permit_without_calls", int(self.keepalive.when_idle)),
                 ("grpc.http2.max_pings_without_data", 0),
+                # gRPC has one ping under way at a time; for its own, which measures bandwidth, it would wait a minute.
+                ("grpc.http2.ping_timeout_ms", round(1000 * self.keepalive.timeout_s)),
             ]
         if self.tls and self.tls.server_name:
             options.append(("grpc.ssl_target_name_override", self.tls.server_name))
         return options
+
+    def channel(self, transport: Any) -> Any:
+        """A channel of `grpc` or `grpc.aio`, which connects with the first call."""
+        settings = {"options": self.channel_options(), "compression": _COMPRESSIONS[self.compression]}
+        if self.tls:
+            return transport.secure_channel(self.target, self.tls.credentials(), **settings)
+        return transport.insecure_channel(self.target, **settings)
 
     def headers(self) -> dict[str, str]:
         """The metadata of one call."""

@@ -35,10 +35,13 @@ TUMOR_PROBABILITY: Final = Tensor("tumor_probability", "FP32", (1,))
 MASK_PROBABILITY: Final = Tensor("mask_probability", "FP32", (SLICE_SIZE, SLICE_SIZE))
 TUMOR_MASK: Final = Tensor("tumor_mask", "UINT8", (SLICE_SIZE, SLICE_SIZE))
 SEGMENTED: Final = Tensor("segmented", "BOOL", (1,))
+THRESHOLDS: Final = Tensor("thresholds", "FP32", (2,))
 
 DETECTOR: Final = Model("tumor_detector", "onnxruntime", (IMAGE,), (TUMOR_PROBABILITY,))
 SEGMENTER: Final = Model("tumor_segmenter", "onnxruntime", (IMAGE,), (MASK_PROBABILITY,))
-ENSEMBLE: Final = Model("brain_tumor", "python", (IMAGE,), (TUMOR_PROBABILITY, TUMOR_MASK, MASK_PROBABILITY, SEGMENTED))
+ENSEMBLE: Final = Model(
+    "brain_tumor", "python", (IMAGE,), (TUMOR_PROBABILITY, TUMOR_MASK, MASK_PROBABILITY, SEGMENTED, THRESHOLDS)
+)
 MODELS: Final = (DETECTOR, SEGMENTER, ENSEMBLE)
 
 DETECTION_THRESHOLD: Final = "detection_threshold"

@@ -120,16 +120,31 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """What a server goes by where a request says nothing else.
+
+    Attributes:
+        detection_threshold: the tumor probability, 0 to 1, from which a slice is segmented.
+        mask_threshold: the probability, 0 to 1, from which a pixel is tumor.
+    """
+
+    detection_threshold: float
+    mask_threshold: float
+
+
+@dataclass(frozen=True)
 class ServerInfo:
     """What a server says of itself.
 
     Attributes:
         version: Triton's.
         models: gliogate's, in the order detector, segmenter, gate.
+        operating_point: of the gate's newest version.
     """
 
     version: str
     models: tuple[ModelInfo, ...]
+    operating_point: OperatingPoint
 
 
 def verdict_of(tumor: bool | None) -> Verdict:

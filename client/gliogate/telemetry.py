@@ -5,20 +5,19 @@ application's OpenTelemetry sends them; the call carries their context, so that 
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from tritonclient.utils import InferenceServerException
+import grpc
 
+from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import ENSEMBLE
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
 logger: logging.Logger = logging.getLogger("gliogate")
 logger.addHandler(logging.NullHandler())
-
-SERVICE: Final = "inference.GRPCInferenceService"
-METHOD: Final = "ModelInfer"
 
 
 class CallRecord:
@@ -50,21 +49,23 @@ class CallRecord:
 
     def failed(self, error: BaseException) -> None:
         """There will be no answer."""
-        reason = status_of(error) if isinstance(error, InferenceServerException) else type(error).__name__
+        if isinstance(error, grpc.RpcError):
+            reason, details = status_of(error), str(error.details())
+        else:
+            reason, details = type(error).__name__, str(error)
         logger.info("request %s to %s: %s", self._request_id, self._url, reason)
         if self._span:
             from opentelemetry.trace import Status, StatusCode
 
             self._span.set_attribute("error.type", reason)
-            self._span.set_status(Status(StatusCode.ERROR, str(error)))
+            self._span.set_status(Status(StatusCode.ERROR, details))
             self._span.end()
 
 
 def _start_span(request_id: str, url: str) -> "Span | None":
     """A client span as OpenTelemetry's conventions for gRPC have it; None where nothing would record it."""
-    try:
-        from opentelemetry import trace
-    except ImportError:
+    tracer = _tracer()
+    if tracer is None:
         return None
     attributes: dict[str, Any] = {
         "rpc.system": "grpc",
@@ -74,12 +75,22 @@ def _start_span(request_id: str, url: str) -> "Span | None":
         "triton.model_name": ENSEMBLE.name,
         "triton.request_id": request_id,
     }
-    span = trace.get_tracer("gliogate").start_span(
-        f"{SERVICE}/{METHOD}", kind=trace.SpanKind.CLIENT, attributes=attributes
-    )
+    from opentelemetry.trace import SpanKind
+
+    span = tracer.start_span(f"{SERVICE}/{METHOD}", kind=SpanKind.CLIENT, attributes=attributes)
     return span if span.is_recording() else None
 
 
-def status_of(error: InferenceServerException) -> str:
+@cache
+def _tracer() -> "Tracer | None":
+    """Follows a provider that the application sets later; None where OpenTelemetry is not installed."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return None
+    return trace.get_tracer("gliogate")
+
+
+def status_of(error: grpc.RpcError) -> str:
     """The name of the gRPC status, `UNAVAILABLE` and the like."""
-    return str(error.status()).rpartition(".")[2]
+    return str(error.code().name)

@@ -35,7 +35,7 @@ from gliogate.contract import (
     Tensor,
 )
 from gliogate.phantom import make_phantoms
-from gliogate.results import ModelInfo, ServerInfo
+from gliogate.results import ModelInfo, OperatingPoint, ServerInfo
 from gliogate.wire import READINESS_TIMEOUT_S, Health, Request
 
 if TYPE_CHECKING:
@@ -48,10 +48,15 @@ R = TypeVar("R")
 PHANTOMS = 16
 """How many synthetic scans the answers are drawn from."""
 
+THRESHOLD = 0.5
+"""Of detection, and of the mask."""
+
 SURE, SURELY_NOT = 0.97, 0.03
 """Probabilities of tumor where there is some, and where there is none."""
 
-SERVER = ServerInfo("0.0.0", tuple(ModelInfo(model.name, ("1",), 32, 128) for model in MODELS))
+SERVER = ServerInfo(
+    "0.0.0", tuple(ModelInfo(model.name, ("1",), 32, 128) for model in MODELS), OperatingPoint(THRESHOLD, THRESHOLD)
+)
 """What the fake server says of itself."""
 
 
@@ -86,7 +91,7 @@ class _FakeServer:
 
 def _threshold(request: Request[Any], name: str) -> float:
     value = request.parameters.get(name)
-    return 0.5 if value is None else float(value)
+    return THRESHOLD if value is None else float(value)
 
 
 class FakeClient(Client):

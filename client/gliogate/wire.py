@@ -5,12 +5,14 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Final, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.grpc import InferResult, service_pb2
 
+from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import (
     DETECTION_THRESHOLD,
     ENSEMBLE,
@@ -19,6 +21,7 @@ from gliogate.contract import (
     MASK_PROBABILITY,
     MASK_THRESHOLD,
     SEGMENTED,
+    THRESHOLDS,
     TUMOR_MASK,
     TUMOR_PROBABILITY,
     GateMode,
@@ -33,7 +36,7 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture, SliceGeometry, load_picture
-from gliogate.results import Analysis, Detection, ModelInfo, ServerInfo
+from gliogate.results import Analysis, Detection, ModelInfo, OperatingPoint, ServerInfo
 
 TIMEOUT_S: Final = 60.0
 """How long an answer may take where the caller says nothing."""
@@ -80,6 +83,13 @@ class Options(DetectionOptions, total=False):
     return_mask_probability: bool
 
 
+_SLICE_BYTES: Final = prod(IMAGE.shape)
+_BEFORE_SLICE: Final = service_pb2.ModelInferRequest(raw_input_contents=[bytes(_SLICE_BYTES)]).SerializeToString()[
+    :-_SLICE_BYTES
+]
+"""What stands before a slice's bytes in a message. Protobuf, which would copy them three times, merges messages that
+are joined to one."""
+
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -117,20 +127,22 @@ class Request(ABC, Generic[R_co]):
         """How long a question about what became of it may take: within its deadline, or hardly longer."""
         return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, self._deadline - time.monotonic()))
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of tritonclient's `infer` and its kin."""
-        image = InferInput(IMAGE.name, (1, *IMAGE.shape), IMAGE.dtype)
-        image.set_data_from_numpy(self.geometry.to_slice(self.picture)[np.newaxis])
-        return {
-            "model_name": ENSEMBLE.name,
-            "inputs": [image],
-            "outputs": [InferRequestedOutput(output.name) for output in self.outputs],
-            "request_id": self.id,
-            "client_timeout": self.timeout_s,
-            # In microseconds: how long the request may wait for its turn.
-            "timeout": round(1e6 * self.timeout_s),
-            "parameters": self.parameters,
-        }
+    def message(self) -> bytes:
+        """The request as it goes over the wire: a ModelInferRequest, serialized."""
+        message = service_pb2.ModelInferRequest(
+            model_name=ENSEMBLE.name,
+            id=self.id,
+            inputs=[{"name": IMAGE.name, "datatype": IMAGE.dtype, "shape": (1, *IMAGE.shape)}],
+            outputs=[{"name": output.name} for output in self.outputs],
+        )
+        # In microseconds: how long the request may wait for its turn.
+        message.parameters["timeout"].int64_param = round(1e6 * self.timeout_s)
+        for name, value in self.parameters.items():
+            if isinstance(value, str):
+                message.parameters[name].string_param = value
+            else:
+                message.parameters[name].double_param = value
+        return b"".join((message.SerializeToString(), _BEFORE_SLICE, self.geometry.to_slice(self.picture).data))
 
     def values(self, result: InferResult) -> dict[str, NDArray[Any]]:
         """The tensors of an answer by name, without the batch dimension."""
@@ -156,6 +168,20 @@ class DetectionRequest(Request[Detection]):
             latency_s=latency_s,
             request_id=self.id,
         )
+
+
+class OperatingPointRequest(Request[OperatingPoint]):
+    """Asks for the thresholds alone, which wakes no network; the slice with it is empty."""
+
+    outputs: tuple[Tensor, ...] = (THRESHOLDS,)
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros(IMAGE.shape, np.uint8), timeout_s=READINESS_TIMEOUT_S)
+
+    def read(self, result: InferResult, latency_s: float) -> OperatingPoint:  # noqa: ARG002
+        """Makes the server's answer an operating point."""
+        # As FP32 has them, 0.052 is 0.05199999734759331.
+        return OperatingPoint(*(round(float(threshold), 6) for threshold in self.values(result)[THRESHOLDS.name]))
 
 
 class AnalysisRequest(Request[Analysis]):
@@ -201,6 +227,11 @@ class AnalysisRequest(Request[Analysis]):
         threshold = self.parameters.get(DETECTION_THRESHOLD)
         # As FP32, the type that the server compares in.
         return None if threshold is None else probability >= float(np.float32(threshold))
+
+
+def infer_on(channel: Any) -> Any:
+    """The call that asks, on a channel of `grpc` or `grpc.aio`: `Request.message` in, a ModelInferResponse out."""
+    return channel.unary_unary(f"/{SERVICE}/{METHOD}", response_deserializer=service_pb2.ModelInferResponse.FromString)
 
 
 _NOT_LET_IN: Final = ("PERMISSION_DENIED", "UNAUTHENTICATED")
@@ -265,23 +296,33 @@ def request_error(
     elif health and health.not_ready:
         kind = ModelNotReadyError
         message = f"{', '.join(health.not_ready)} not ready at {url}: wait_until_ready(), or see the server's log"
-    elif status == "UNAVAILABLE":
+    elif status in ("UNAVAILABLE", "NOT_FOUND"):
         kind = ServerUnavailableError
         message = f"the server at {url} is overloaded or just restarted: try again, with fewer requests at a time"
     return kind(message, url=url, request_id=request.id if request else "", status=status)
 
 
-def server_info(server: Any, models: Iterable[Any], configs: Iterable[Any]) -> ServerInfo:
-    """Makes Triton's messages about itself and about gliogate's models one answer."""
+def server_info(
+    server: Any, models: Iterable[Any], configs: Iterable[Any], operating_point: OperatingPoint
+) -> ServerInfo:
+    """Makes Triton's messages about itself and about gliogate's models one answer.
+
+    Args:
+        server: a ServerMetadataResponse.
+        models: a ModelMetadataResponse for each of `contract.MODELS`.
+        configs: a ModelConfigResponse for each.
+        operating_point: the gate's.
+    """
     return ServerInfo(
         server.version,
         tuple(
             ModelInfo(
                 model.name,
                 tuple(sorted(model.versions, key=int)),
-                config.max_batch_size,
-                config.dynamic_batching.default_queue_policy.max_queue_size,
+                answer.config.max_batch_size,
+                answer.config.dynamic_batching.default_queue_policy.max_queue_size,
             )
-            for model, config in zip(models, configs, strict=True)
+            for model, answer in zip(models, configs, strict=True)
         ),
+        operating_point,
     )

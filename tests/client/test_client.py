@@ -1,11 +1,13 @@
 """The client where a server is in trouble, as a healthy Triton never is."""
 
 import multiprocessing
+from contextlib import closing
 
 import grpc
 import numpy as np
 import pytest
 import trustme
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from troubled_triton import troubled_triton
 
 from gliogate import (
@@ -20,7 +22,7 @@ from gliogate import (
     Retries,
     ServerUnavailableError,
 )
-from gliogate.contract import SEGMENTER
+from gliogate.contract import ENSEMBLE, IMAGE, SEGMENTER
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
 
@@ -98,6 +100,27 @@ def test_only_what_is_asked_for_is_sent(client, triton):
     assert request.parameters["detection_threshold"].double_param == 1.0
     assert request.parameters["gate"].string_param == "never"
     assert "mask_threshold" not in request.parameters
+
+
+def test_what_is_sent_is_what_nvidias_client_would_send(client, triton):
+    triton.failures = 0
+    picture = np.random.default_rng(0).integers(0, 256, IMAGE.shape, np.uint8)
+    tensor = InferInput(IMAGE.name, (1, *IMAGE.shape), IMAGE.dtype)
+    tensor.set_data_from_numpy(picture[np.newaxis])
+
+    client.analyze(picture, detection_threshold=0.3, request_id="study-7", timeout_s=2)
+    with closing(InferenceServerClient(triton.url)) as bare:
+        bare.infer(
+            ENSEMBLE.name,
+            [tensor],
+            outputs=[InferRequestedOutput(name) for name in ("tumor_probability", "tumor_mask", "segmented")],
+            request_id="study-7",
+            timeout=2_000_000,
+            parameters={"detection_threshold": 0.3, "gate": "auto"},
+        )
+
+    ours, theirs = triton.requests
+    assert ours == theirs
 
 
 def test_without_retries_a_request_is_sent_once(triton):

@@ -49,10 +49,10 @@ def test_the_environment_names_the_server_where_the_caller_does_not(monkeypatch)
     assert Connection.to("here:1").url == "here:1"
 
 
-def test_only_what_is_unavailable_is_sent_again_within_a_budget():
+def test_only_what_is_unavailable_or_ending_is_sent_again_within_a_budget():
     (config,) = (json.loads(v) for k, v in Connection.to("a:1").channel_options() if k == "grpc.service_config")
 
-    assert config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "NOT_FOUND"]
     assert config["retryThrottling"]["maxTokens"] == Retries().budget
     assert Retries(attempts=1).service_config() == {}
 

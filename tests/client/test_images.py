@@ -33,6 +33,16 @@ def test_a_file_of_every_kind_has_its_channels_in_order(tmp_path, extension):
     assert np.abs(picture.astype(int) - flat).max() <= (3 if "jp" in extension else 0)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_color_files_of_any_depth_have_their_channels_in_order(tmp_path, dtype):
+    ramps = np.stack([np.tile(np.linspace(0, 200, 256), (40, 1)) ** power for power in (1, 0.75, 0.5)], axis=2)
+    path = tmp_path / "deep.tif"
+    uncompressed = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
+    cv2.imwrite(str(path), ramps.astype(dtype)[..., ::-1], uncompressed)
+
+    assert np.array_equal(load_picture(path), load_picture(ramps.astype(dtype)))
+
+
 @pytest.mark.parametrize("shape", [(40, 30), (40, 30, 1)])
 def test_grey_stands_in_all_three_channels(shape):
     grey = RGB[..., 0].reshape(shape)
@@ -194,8 +204,11 @@ def test_a_slice_is_left_as_it_is_in_both_directions():
     mask = (picture[..., 0] > 127).astype(np.uint8)
     geometry = SliceGeometry(256, 256)
 
-    assert np.array_equal(geometry.to_slice(picture), picture)
-    assert np.array_equal(geometry.mask_to_picture(mask), mask)
+    assert geometry.to_slice(picture) is picture
+    mask.flags.writeable = False  # As what comes from the wire is.
+    back = geometry.mask_to_picture(mask)
+    assert np.array_equal(back, mask)
+    assert back.flags.writeable
 
 
 @pytest.mark.parametrize("size", [(512, 512), (100, 60), (64, 400), (1, 1), (1, 999), (257, 255), (2000, 1500)])

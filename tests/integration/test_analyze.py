@@ -25,6 +25,7 @@ from gliogate import (
     DeadlineExceededError,
     ImageError,
     InvalidRequestError,
+    OperatingPoint,
     ServerUnavailableError,
 )
 from gliogate.contract import MODELS, SEGMENTER
@@ -185,6 +186,7 @@ def test_the_server_says_what_it_serves(client):
     assert {model.versions for model in info.models} == {("1",)}
     assert {model.max_batch_size for model in info.models} == {32}
     assert info.models[-1].max_queue_size == 128
+    assert info.operating_point == OperatingPoint(detection_threshold=0.5, mask_threshold=0.5)
 
 
 def test_the_asynchronous_client_answers_as_the_other_does(client, tiny_server):

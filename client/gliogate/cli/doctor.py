@@ -128,5 +128,6 @@ def _examine_server(server: Server) -> Finding:
         return Finding(subject, "failed", str(error))
     models = ", ".join(f"{model.name} {' '.join(model.versions)}" for model in info.models)
     limits = f"up to {info.models[-1].max_queue_size} requests wait"
-    details = f"Triton {info.version}; {models}; {limits}; a detection took {1000 * latency_s:.0f} ms"
+    gate = f"the gate opens from {info.operating_point.detection_threshold:g}"
+    details = f"Triton {info.version}; {models}; {limits}; {gate}; a detection took {1000 * latency_s:.0f} ms"
     return Finding(subject, "ok", details)
