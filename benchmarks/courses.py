@@ -50,9 +50,10 @@ def write_table(path: Path, rows: Mapping[str, Summary], columns: Mapping[str, C
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *(cell(summary) for cell in columns.values())] for name, summary in rows.items()]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    print(table)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(table, encoding="utf-8")
-    print(table)
 
 
 def _with_interval(figures: Summary, key: str) -> str:

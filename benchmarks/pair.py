@@ -23,8 +23,11 @@ ENVIRONMENT = "GLIOGATE_BENCH_NETWORKS"
 DOCUMENTED, OURS = "onnxruntime", "ours"
 """The engine that the documentation of servers leads to, its options untouched; and gliogate's."""
 
-OPENVINO = {"openvino fp32": "f32", "openvino bf16": "bf16"}
-"""Engines that were tried, and the precision that they compute in."""
+OPENVINO = {"openvino fp32": "f32", "openvino bf16": "bf16", "openvino int8": "f32"}
+"""Engines that were tried, and the precision that they compute in where a network does not say."""
+
+IN_8_BITS = (OURS, "openvino int8")
+"""Engines that are given the networks in 8 bits, as gliogate serves them on a CPU."""
 
 MAX_BATCH = 16
 """The most slices that a peer joins into one batch; more is not faster on a CPU."""

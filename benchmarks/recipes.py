@@ -1,8 +1,9 @@
 """`python -m benchmarks.recipes --data kaggle_3m`: every recipe in one table, trained on the same patients.
 
 Without an accelerator the courses are cut to what two cores do in minutes: they show that a recipe learns, not how far
-it would get. `--full` takes them as the recipes have them. Runs are kept in `build/recipes` and carried on;
-milliseconds are of the exported networks on this machine, in turns. Writes `build/recipes/recipes.md`.
+it would get. `--full` takes them as the recipes have them. The patients are those of a cross-validation's first fold,
+so that its run can be laid into `build/recipes/flagship`; runs are kept there and carried on. Milliseconds are of the
+exported networks on this machine, in turns. Writes `build/recipes/recipes.md`.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from rich.progress import track
 from benchmarks.courses import COLUMNS, Summary, judged, write_table
 from gliogate.contract import IMAGE
 from training.calibrate import Calibration
-from training.data import Dataset, holdout_split, read_kaggle
+from training.crossvalidate import FOLDS
+from training.data import Dataset, fold_splits, read_kaggle
 from training.export import networks_to_serve
 from training.onnx_files import write_onnx
 from training.predict import predict
@@ -33,8 +35,6 @@ from training.report.frame import number
 from training.run import Run
 
 FOLDER = Path("build/recipes")
-SEED = 0
-VALIDATION = 0.2
 PREVALENCE = 0.35
 BATCH = 16
 ROUNDS = 7
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s")
     arguments = parser.parse_args()
     dataset = read_kaggle(arguments.data, cache=arguments.cache)
-    split = holdout_split(dataset, validation=VALIDATION, seed=SEED)
+    split = fold_splits(dataset, folds=FOLDS)[0]
     rows: dict[str, Summary] = {}
     for name in SHORT:
         recipe = find(name).with_changes([] if arguments.full else SHORT[name])

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.fused import write_fused
-from benchmarks.pair import Networks
+from benchmarks.pair import IN_8_BITS, Networks
 from gliogate.contract import DETECTOR, ENSEMBLE, SEGMENTER
 
 _PLAIN_ENSEMBLE = """\
@@ -46,10 +46,11 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 
 
 def networks_of(repository: Path, engine: str) -> Networks:
-    """The networks and the operating point of the version that a model repository serves."""
+    """The networks that an engine is given of the version that a model repository serves, and its operating point."""
     version = str(max(int(path.name) for path in (repository / ENSEMBLE.name).iterdir() if path.name.isdecimal()))
     point = json.loads((repository / ENSEMBLE.name / version / "operating_point.json").read_text())
-    detector, segmenter = (repository / model.name / version / "model.onnx" for model in (DETECTOR, SEGMENTER))
+    file = "model_cpu.onnx" if engine in IN_8_BITS else "model.onnx"
+    detector, segmenter = (repository / model.name / version / file for model in (DETECTOR, SEGMENTER))
     thresholds = (point["detection_threshold"], point["mask_threshold"])
     return Networks(str(detector.absolute()), str(segmenter.absolute()), *thresholds, engine)
 

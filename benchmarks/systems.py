@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from benchmarks.environments import own_python, python_of
 from benchmarks.measured import Asked, Measured
 from benchmarks.pair import DOCUMENTED, ENVIRONMENT, OPENVINO, OURS, Images, Networks, open_network
 from benchmarks.processes import Process, free_port
-from benchmarks.repositories import build_fused, build_plain_ensemble
+from benchmarks.repositories import build_fused, build_plain_ensemble, networks_of
 from gliogate.contract import ENSEMBLE
 
 ROOT = Path(__file__).parents[1]
@@ -237,7 +237,7 @@ class Workshop:
 
     def _environment(self, engine: str) -> dict[str, str]:
         networks = self.folder / f"networks-{engine.replace(' ', '-')}.json"
-        replace(self.networks, engine=engine).write(networks)
+        networks_of(self.repository, engine).write(networks)
         path = os.pathsep.join([str(ROOT), str(ROOT / "client"), *filter(None, [os.environ.get("PYTHONPATH")])])
         quiet = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
         return quiet | {ENVIRONMENT: str(networks), "PYTHONPATH": path}

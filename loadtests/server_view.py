@@ -146,7 +146,8 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "requests": requests,
         "slices": _by_label(grown, "gliogate_slices_total", "decision"),
         "seconds": seconds,
-        "batches": sum(_by_label(grown, "gliogate_batches_total", "").values()),
+        "batches": sum(_by_label(grown, "gliogate_batch_rows_count", "").values()),
+        "rows": sum(_by_label(grown, "gliogate_batch_rows_sum", "").values()),
     }
     return {
         "models": {name: _told(counts) for name, counts in models.items()},

@@ -17,6 +17,9 @@ from gliogate import contract
 FLAIR = contract.CHANNELS.index("FLAIR")
 PRE_CONTRAST = contract.CHANNELS.index("pre-contrast")
 IR_VERSION, OPSET = 10, 20
+NETWORK_FILES = ("model.onnx", "model_cpu.onnx")
+"""In full precision, and as a CPU is served; the tiny ones are the same."""
+
 _ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
 _POISONED_COLUMN = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
 
@@ -28,7 +31,8 @@ def build_repository(shipped: Path, destination: Path) -> Path:
         version.mkdir(parents=True)
         shutil.copy(shipped / model.name / "config.pbtxt", version.parent)
         if model is not contract.ENSEMBLE:
-            onnx.save(_network(model), version / "model.onnx")
+            for name in NETWORK_FILES:
+                onnx.save(_network(model), version / name)
     for code in newest_version(shipped).glob("*.py"):
         shutil.copy(code, destination / contract.ENSEMBLE.name / "1")
     operating_point = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}

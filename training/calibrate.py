@@ -12,6 +12,7 @@ from training.calibration import OperatingPoint, PlattScaling
 from training.data import Dataset
 from training.errors import RunError
 from training.files import write_json
+from training.joined import joined
 from training.networks import Logits
 from training.run import Run
 
@@ -94,6 +95,5 @@ def crossfitted(parts: Sequence[Part], *, sensitivity: float) -> list[Calibratio
 
 def pooled(parts: Sequence[Part]) -> Part:
     """Several folds as one."""
-    logits = Logits(*(np.concatenate([getattr(logit, name) for logit, _ in parts]) for name in ("tumor", "mask")))
-    columns = (np.concatenate([getattr(data, name) for _, data in parts]) for name in Dataset.__dataclass_fields__)
-    return logits, Dataset(*columns)
+    logits, datasets = zip(*parts, strict=True)
+    return joined(logits), joined(datasets)

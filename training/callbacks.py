@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -69,6 +70,39 @@ class Averaged(keras.callbacks.Callback):
         self.weights = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.model.set_weights(self.model.get_weights())
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's own, which after an interruption still knows the best weights, and how long ago they were."""
+
+    def __init__(self, path: Path, monitor: str, *, patience: int, epochs_done: int) -> None:
+        """Takes up what an interrupted training knew.
+
+        Args:
+            path: the file that remembers it; replaced in one step whenever the figure is better.
+            monitor: the figure, of which more is better.
+            patience: epochs without a better one after which training stops.
+            epochs_done: how many this training has behind it.
+        """
+        super().__init__(monitor, mode="max", patience=patience, restore_best_weights=True)
+        self.path, self.epochs_done = path, epochs_done
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras."""
+        super().on_train_begin(logs)
+        if self.path.exists():
+            with np.load(self.path) as known:
+                self.best, self.best_epoch = float(known["best"]), int(known["epoch"])
+                self.best_weights = [known[f"weight_{n}"] for n in range(len(self.model.weights))]
+            self.wait = self.epochs_done - 1 - self.best_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called by Keras."""
+        super().on_epoch_end(epoch, logs)
+        if self.best_epoch == epoch and self.best is not None:
+            weights = {f"weight_{n}": weight for n, weight in enumerate(self.best_weights)}
+            with replacing(self.path) as partial, partial.open("wb") as file:
+                np.savez(file, best=self.best, epoch=epoch, **weights)
 
 
 class Validation(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from training.answers import Answers
 from training.calibrate import Calibration, Part, crossfitted, pooled
 from training.data import Dataset
 from training.errors import DataError, RunError
+from training.joined import joined
 from training.metadata import newest_metadata
 from training.networks import logits_of, network_of
 from training.report.figures import summarize
@@ -93,7 +94,6 @@ def _crossvalidated(
     recipe = runs[0].recipe
     calibrations = crossfitted(parts, sensitivity=recipe.sensitivity)
     answers = [calibration.answers(logits) for calibration, (logits, _) in zip(calibrations, parts, strict=True)]
-    joined = Answers(*(np.concatenate([getattr(a, name) for a in answers]) for name in Answers.__dataclass_fields__))
     of_folds = [
         summarize(data, answer, threshold=calibration.point.detection_threshold)
         for (_, data), answer, calibration in zip(parts, answers, calibrations, strict=True)
@@ -101,7 +101,7 @@ def _crossvalidated(
     # What is shipped is calibrated by all folds; its threshold stands for those of the folds, which differ a little.
     threshold = Calibration.read(folder).point.detection_threshold
     title = f"{recipe.name}: cross-validation, {len(runs)} folds by patient"
-    return title, pooled(parts)[1], joined, threshold, {"folds": of_folds} | _cost(runs)
+    return title, pooled(parts)[1], joined(answers), threshold, {"folds": of_folds} | _cost(runs)
 
 
 def _served(repository: Path, dataset: Dataset) -> tuple[str, Dataset, Answers, float, dict[str, Any]]:

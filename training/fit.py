@@ -10,7 +10,7 @@ import numpy as np
 from gliogate.contract import CHANNELS
 from gliogate.files import replacing
 from training.batches import EpochBatches
-from training.callbacks import Averaged, Checkpoint, Progress, Seconds, Validate, Validation
+from training.callbacks import Averaged, Checkpoint, EarlyStopping, Progress, Seconds, Validate, Validation
 from training.data import Dataset
 from training.devices import all_devices
 from training.errors import RecipeError
@@ -41,10 +41,10 @@ def fit(
 ) -> None:
     """Trains from the last whole epoch that `folder` holds, or from the start, to the course's end.
 
-    After each epoch `<name>.checkpoint.keras` (network and optimizer) is replaced in one step and a line is added to
-    `<name>.csv` and, where there is TensorFlow, to TensorBoard's files in `tensorboard/<name>`. At the end,
-    `<name>.keras` (the averaged or best weights, without the optimizer) takes the checkpoint's place. Where it is there
-    already, nothing is done.
+    After each epoch `<name>.checkpoint.keras` (network and optimizer) is replaced in one step, with early stopping
+    `<name>.best.npz` whenever there are better weights, and a line is added to `<name>.csv` and, where there is
+    TensorFlow, to TensorBoard's files in `tensorboard/<name>`. At the end, `<name>.keras` (the averaged or best
+    weights, without the optimizer) takes the checkpoint's place. Where it is there already, nothing is done.
 
     Args:
         name: of the stage.
@@ -62,6 +62,7 @@ def fit(
         OSError: a file cannot be written; the checkpoint before it is whole.
     """
     finished, checkpoint = folder / f"{name}.keras", folder / f"{name}.checkpoint.keras"
+    best = folder / f"{name}.best.npz"
     if finished.exists():
         logger.info("%s: trained already", name)
         return
@@ -75,6 +76,7 @@ def fit(
         with all_devices():
             model = build(stage, steps_per_epoch=steps)
         (folder / f"{name}.csv").unlink(missing_ok=True)
+        best.unlink(missing_ok=True)
 
     begin = 0
     for phase in stage.phases:
@@ -89,7 +91,7 @@ def fit(
                 Checkpoint(checkpoint),
                 *([Averaged()] if stage.average else []),
                 Validation(validate, every=1 if stage.patience else VALIDATED_EVERY, epochs=stage.epochs),
-                *_stop_early(stage, end),
+                *([_early_stopping(stage, best, done)] if stage.patience and end == stage.epochs else []),
                 Seconds(),
                 keras.callbacks.TerminateOnNaN(),
                 log,
@@ -106,6 +108,7 @@ def fit(
     with replacing(finished) as partial:
         model.save(partial, include_optimizer=False)
     checkpoint.unlink(missing_ok=True)
+    best.unlink(missing_ok=True)
 
 
 def build(stage: Stage, *, steps_per_epoch: int) -> keras.Model:
@@ -162,12 +165,10 @@ def _metrics(output: Output) -> list[keras.metrics.Metric]:
     return [Dice(name="dice"), Jaccard(name="jaccard")] if output == "mask" else []
 
 
-def _stop_early(stage: Stage, end: int) -> list[keras.callbacks.Callback]:
-    """Only in the last phase: what comes before it shows slices at another size."""
-    if not stage.patience or end < stage.epochs:
-        return []
+def _early_stopping(stage: Stage, best: Path, done: int) -> keras.callbacks.Callback:
+    """For the last phase: what comes before it shows slices at another size."""
     monitored = next(figure for output, figure in MONITORED.items() if output in stage.losses)
-    return [keras.callbacks.EarlyStopping(monitored, mode="max", patience=stage.patience, restore_best_weights=True)]
+    return EarlyStopping(best, monitored, patience=stage.patience or 0, epochs_done=done)
 
 
 def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from gliogate.contract import ENSEMBLE, MODELS, SLICE_SIZE
+from training.eight_bits import Rounding
 from training.errors import RunError
 from training.models.cost import multiply_adds
 from training.networks import served_networks
@@ -32,12 +34,19 @@ MEANINGS = {
     "mask_probability": "probability of tumor in each pixel, 0 to 1",
     "tumor_mask": "1 where there is tumor, 0 elsewhere; all 0 where the gate stayed shut",
     "segmented": "whether the gate opened",
+    "thresholds": "of detection and of the mask, as the slice was judged: the operating point's, or the request's own",
 }
 """Of each tensor on the wire."""
 
 
 def describe(
-    run: Run, *, version: int, operating_point: dict[str, Any], parity: dict[str, float], metrics: dict[str, Any]
+    run: Run,
+    *,
+    version: int,
+    operating_point: dict[str, Any],
+    parity: dict[str, float],
+    on_cpu: dict[str, Rounding],
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of `metadata.json`, but for the hashes.
 
@@ -46,6 +55,7 @@ def describe(
         version: its number.
         operating_point: as the gate reads it.
         parity: for each network the largest difference between Keras and ONNX on real slices.
+        on_cpu: for each network what became of it in 8 bits.
         metrics: what was measured, and how; see `training.export`.
     """
     environment = Run.read_json(run.folder, "environment.json", written_by="train")
@@ -58,6 +68,7 @@ def describe(
         | {"training_patients": list(run.split.training), "validation_patients": list(run.split.validation)},
         "cost": _cost(run),
         "parity": parity,
+        "on_cpu": {name: asdict(rounding) for name, rounding in on_cpu.items()},
         "operating_point": operating_point,
         "metrics": metrics,
         "recipe": run.recipe.model_dump(mode="json"),

@@ -1,5 +1,6 @@
 """The trained networks of a run, and what they say of slices."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,18 +47,21 @@ def network_of(stage: Stage, *, size: int | None, initial: bool = True) -> keras
 def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
     """A run's detector, giving its tumor logit (B, 1), and its segmenter, giving mask logits (B, 256, 256).
 
-    Where no network answers `tumor`, the segmenter's strongest pixel answers for it.
+    Where several networks answer the same, the mean of their logits counts. Where none answers `tumor`, the segmenter's
+    strongest pixel does.
 
     Raises:
         RunError: a stage was not trained to its end yet.
     """
-    networks: dict[Output, keras.Model] = {}
+    answering: dict[Output, list[keras.Model]] = defaultdict(list)
     for name, stage in run.recipe.stages.items():
         network = network_of(stage, size=SLICE_SIZE, initial=False)
         network.load_weights(run.weights(name))
-        networks |= {output: keras.Model(network.input, answer) for output, answer in network.output.items()}
+        for output, answer in network.output.items():
+            answering[output].append(keras.Model(network.input, answer))
+    networks = {output: _mean(models) for output, models in answering.items()}
     for output in run.recipe.mirrored:
-        image = keras.Input((SLICE_SIZE, SLICE_SIZE, len(CHANNELS)), dtype="uint8", name="image")
+        image = _slice_input()
         networks[output] = keras.Model(image, Mirrored(networks[output], name=f"mirrored_{output}")(image))
     segmenter = networks["mask"]
     if "tumor" not in networks:
@@ -65,6 +69,17 @@ def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
         peak = keras.layers.GlobalMaxPooling2D(name="peak")(map_of_logits)
         networks["tumor"] = keras.Model(segmenter.input, peak)
     return networks["tumor"], segmenter
+
+
+def _mean(models: list[keras.Model]) -> keras.Model:
+    if len(models) == 1:
+        return models[0]
+    image = _slice_input()
+    return keras.Model(image, keras.layers.Average(dtype="float32")([model(image) for model in models]))
+
+
+def _slice_input() -> keras.KerasTensor:
+    return keras.Input((SLICE_SIZE, SLICE_SIZE, len(CHANNELS)), dtype="uint8", name="image")
 
 
 def logits_of(run: "Run", images: NDArray[np.uint8]) -> Logits:

@@ -145,7 +145,8 @@ class Recipe(_Choices):
     Attributes:
         name: of the recipe.
         stages: the networks by the name that their files get, in the order of training. What answers `tumor` becomes
-            the detector, what answers `mask` the segmenter; one network may be both.
+            the detector, what answers `mask` the segmenter; one network may be both. Where several answer the same,
+            the mean of their logits counts.
         validation: share of the patients that is held out.
         sensitivity: share of tumor slices that the operating point lets through at least, on validation patients.
         mirrored: of `tumor` and `mask` those for which a slice's mirror image is asked about, too, at twice the cost.
@@ -160,18 +161,11 @@ class Recipe(_Choices):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "mixed_bfloat16"
 
     @model_validator(mode="after")
-    def _answers_once(self) -> "Recipe":
-        for output in ("tumor", "mask"):
-            stages = [name for name, stage in self.stages.items() if output in stage.losses]
-            if len(stages) > 1:
-                raise ValueError(f"stages {' and '.join(stages)} both learn `{output}`; one of them has to")
-        if unlearned := [output for output in self.mirrored if not self.stage_of(output)]:
+    def _learns_what_it_mirrors(self) -> "Recipe":
+        learned = {output for stage in self.stages.values() for output in stage.losses}
+        if unlearned := [output for output in self.mirrored if output not in learned]:
             raise ValueError(f"mirrored: no stage learns `{unlearned[0]}`")
         return self
-
-    def stage_of(self, output: Output) -> str | None:
-        """The stage whose network gives this output."""
-        return next((name for name, stage in self.stages.items() if output in stage.losses), None)
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """Every stage in this number of epochs."""

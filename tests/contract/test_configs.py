@@ -65,3 +65,42 @@ def test_the_networks_take_whatever_batch_the_gate_hands_on():
 
     assert gate > 1
     assert {path: count for path, count in rows.items() if count < gate} == {}
+
+
+@pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
+def test_every_version_has_the_files_that_the_configurations_name(model):
+    folder = REPOSITORY / model.name
+    names = {read(path).default_model_filename or "model.onnx" for path in folder.rglob("*.pbtxt")}
+
+    assert names == {"model.onnx", "model_cpu.onnx"}
+    for version in folder.glob("[0-9]*"):
+        assert names <= {path.name for path in version.iterdir()}
+
+
+@pytest.mark.parametrize("model", contract.MODELS, ids=lambda model: model.name)
+def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
+    cpu, gpu = (read(REPOSITORY / model.name / name) for name in ("config.pbtxt", "configs/gpu.pbtxt"))
+
+    assert [group.kind for group in cpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
+    assert [group.kind for group in gpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
+    for config in (cpu, gpu):
+        for field in ("instance_group", "optimization", "default_model_filename"):
+            config.ClearField(field)
+    assert cpu == gpu
+
+
+@pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
+def test_one_engine_of_tensorrt_takes_every_batch(model):
+    config = read(REPOSITORY / model.name / "configs" / "gpu.pbtxt")
+    [accelerator] = config.optimization.execution_accelerators.gpu_execution_accelerator
+    settings = dict(accelerator.parameters)
+    shapes = {
+        edge: settings[f"trt_profile_{edge}_shapes"].removeprefix(f"{contract.IMAGE.name}:").split("x")
+        for edge in ("min", "opt", "max")
+    }
+
+    assert accelerator.name == "tensorrt"
+    assert settings["precision_mode"] == "FP16"
+    assert {tuple(map(int, shape[1:])) for shape in shapes.values()} == {contract.IMAGE.shape}
+    assert int(shapes["min"][0]) == 1
+    assert int(shapes["max"][0]) == config.max_batch_size

@@ -9,7 +9,7 @@ import pytest
 from gliogate.contract import DETECTOR, SEGMENTER, Model, Tensor
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
-NETWORKS = [(model, path) for model in (DETECTOR, SEGMENTER) for path in (REPOSITORY / model.name).glob("*/model.onnx")]
+NETWORKS = [(model, path) for model in (DETECTOR, SEGMENTER) for path in (REPOSITORY / model.name).glob("*/*.onnx")]
 
 
 def tensor(value: onnx.ValueInfoProto) -> Tensor:
@@ -20,13 +20,13 @@ def tensor(value: onnx.ValueInfoProto) -> Tensor:
     return Tensor(value.name, dtype, tuple(dim.dim_value for dim in shape))
 
 
-def test_both_networks_are_shipped() -> None:
-    assert {model for model, _ in NETWORKS} == {DETECTOR, SEGMENTER}
+def test_both_networks_are_shipped_in_full_precision_and_for_cpus() -> None:
+    assert {(model, path.name) for model, path in NETWORKS} == {
+        (model, name) for model in (DETECTOR, SEGMENTER) for name in ("model.onnx", "model_cpu.onnx")
+    }
 
 
-@pytest.mark.parametrize(
-    ("model", "path"), NETWORKS, ids=[f"{path.parts[-3]}/{path.parts[-2]}" for _, path in NETWORKS]
-)
+@pytest.mark.parametrize(("model", "path"), NETWORKS, ids=["/".join(path.parts[-3:]) for _, path in NETWORKS])
 def test_tensors_are_the_contracts(model: Model, path: Path) -> None:
     graph = onnx.load(path).graph
     assert tuple(map(tensor, graph.input)) == model.inputs
@@ -34,8 +34,5 @@ def test_tensors_are_the_contracts(model: Model, path: Path) -> None:
 
 
 def test_the_networks_of_a_version_take_60_mb_of_git_at_most() -> None:
-    newest = [
-        max((path for model, path in NETWORKS if model is wanted), key=lambda path: int(path.parent.name))
-        for wanted in (DETECTOR, SEGMENTER)
-    ]
-    assert sum(path.stat().st_size for path in newest) <= 60e6
+    newest = max(int(path.parent.name) for _, path in NETWORKS)
+    assert sum(path.stat().st_size for _, path in NETWORKS if int(path.parent.name) == newest) <= 60e6

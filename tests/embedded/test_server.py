@@ -205,13 +205,13 @@ def replace(path, old, new):
             id="no version",
         ),
         pytest.param(
-            lambda repository: [network.unlink() for network in repository.glob("*/1/model.onnx")],
-            ["tumor_detector/1/model.onnx is missing", "tumor_segmenter/1/model.onnx is missing"],
+            lambda repository: [network.unlink() for network in repository.glob("*/1/model_cpu.onnx")],
+            ["tumor_detector/1/model_cpu.onnx is missing", "tumor_segmenter/1/model_cpu.onnx is missing"],
             id="no networks",
         ),
         pytest.param(
-            write("tumor_detector/1/model.onnx", "not a network"),
-            ["tumor_detector/1/model.onnx is not a model that ONNX Runtime can load", "Protobuf parsing failed"],
+            write("tumor_detector/1/model_cpu.onnx", "not a network"),
+            ["tumor_detector/1/model_cpu.onnx is not a model that ONNX Runtime can load", "Protobuf parsing failed"],
             id="damaged network",
         ),
         pytest.param(

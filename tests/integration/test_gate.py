@@ -256,5 +256,9 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
         'gliogate_requests_total{outcome="invalid"}': 1,
         'gliogate_slices_total{decision="opened"}': 2,
         'gliogate_slices_total{decision="shut"}': 1,
-        "gliogate_batches_total": 3,
+        'gliogate_batch_rows_bucket{le="1"}': 1,
+        'gliogate_batch_rows_bucket{le="2"}': 1,
+        **{f'gliogate_batch_rows_bucket{{le="{edge}"}}': 2 for edge in (4, 8, 16, 32, "+Inf")},
+        "gliogate_batch_rows_sum": 4,
+        "gliogate_batch_rows_count": 2,
     }

@@ -4,9 +4,11 @@ import importlib.util
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from device_arrays import Device, DeviceArray
 from tiny_networks import FLAIR, newest_version, slices
 
 from gliogate import contract
@@ -16,6 +18,7 @@ PROBABILITY = contract.TUMOR_PROBABILITY.name
 MASK = contract.TUMOR_MASK.name
 MASK_PROBABILITY = contract.MASK_PROBABILITY.name
 SEGMENTED = contract.SEGMENTED.name
+THRESHOLDS = contract.THRESHOLDS.name
 
 
 @pytest.fixture(scope="session")
@@ -258,7 +261,8 @@ def test_an_unknown_parameter_is_refused_by_name(gating):
 
 
 def test_the_gate_knows_the_names_of_the_contract(gating):
-    assert {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED} == ALL
+    names = {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED, gating.THRESHOLDS}
+    assert names == ALL
     assert gating.GATE_MODES == contract.GATE_MODES
     assert set(gating.Settings.__dataclass_fields__) == set(contract.PARAMETERS)
 
@@ -288,3 +292,40 @@ def test_a_bad_operating_point_names_its_file(gating, tmp_path, document, reason
 
     assert str(error.value).startswith(f"{path}: ")
     assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("lies_there", [False, True], ids=["from the host", "from the device"])
+def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
+    gating, request_for, detect, segment, lies_there
+):
+    requests = [request_for(0.25, 0.75), request_for(0.0, mask_threshold=0.25), request_for(1.0, 0.125, 0.625)]
+    expected = gating.run(requests, detect, segment)
+    device = Device()
+
+    def there(network):
+        return lambda images: DeviceArray(network(images._values))
+
+    if lies_there:
+        requests = [replace(request, images=DeviceArray(request.images)) for request in requests]
+    answers = gating.run(requests, there(detect), there(segment), device)
+
+    images = [shape for shape in device.uploads if len(shape) == 4 and shape[3] == 3]
+    assert images == ([] if lies_there else [(6, 256, 256, 3)])
+    assert device.downloads == [(6, 1)]
+    for answer, right in zip(answers, expected, strict=True):
+        for name, values in right.items():
+            found = answer[name]._values if isinstance(answer[name], DeviceArray) else answer[name]
+            np.testing.assert_array_equal(found, values)
+        assert {name for name, values in answer.items() if isinstance(values, DeviceArray)} == {MASK, MASK_PROBABILITY}
+
+
+def test_who_asks_for_the_thresholds_alone_wakes_no_network(gating, request_for, detect, segment):
+    default, own = gating.run(
+        [request_for(0.75, 0.25, outputs=[THRESHOLDS]), request_for(0.75, outputs=[THRESHOLDS], mask_threshold=0.25)],
+        detect,
+        segment,
+    )
+
+    assert default[THRESHOLDS].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert own[THRESHOLDS].tolist() == [[0.5, 0.25]]
+    assert detect.calls == segment.calls == []

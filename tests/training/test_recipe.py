@@ -56,7 +56,7 @@ def test_changes_reach_into_a_recipe() -> None:
         ("stages.segmenter.phases.0.scale=0.3", "77 pixels; .* 32 must divide it"),
         ("validation=all", "validation: Input should be a valid number"),
         ("validation", "'validation': expected KEY=VALUE"),
-        ("stages.segmenter.losses.tumor=bce", "detector and segmenter both learn `tumor`"),
+        ('mirrored=["where"]', "mirrored"),
     ],
 )
 def test_a_change_that_cannot_be_is_one_clear_line(change: str, message: str) -> None:

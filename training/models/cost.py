@@ -13,7 +13,7 @@ def multiply_adds(network: keras.Model) -> int:
     Every value of a kernel meets every position of the output once, of a transposed convolution's input.
 
     Args:
-        network: flat, for slices of one size.
+        network: for slices of one size.
 
     Raises:
         ValueError: it takes slices of any size.
@@ -30,6 +30,8 @@ def _multiply_adds(layer: keras.layers.Layer) -> int:
             positions = layer.input.shape[1:-1]
         case Mirrored():
             return 2 * multiply_adds(layer.network)
+        case keras.Model():
+            return multiply_adds(layer)
         case _ if any(len(weight.shape) > 1 for weight in layer.weights):
             raise TypeError(f"{layer.name}: how to count a {type(layer).__name__} is not known")
         case _:

@@ -1,13 +1,14 @@
 """The gate on Triton: turns requests into arrays for `gating`, and what it makes of them into responses.
 
 Each network is called at most once for a batch, through BLS. Triton never hands over more rows than the gate's
-`max_batch_size`, and the networks take as many. On a GPU the slices and masks stay there if CuPy is installed.
+`max_batch_size`, and the networks take as many. An instance on a GPU works on its slices and masks there, with CuPy.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,27 @@ class TritonPythonModel:
         except (OSError, gating.InvalidValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         self._counters = Counters()
+        self._device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        if self._device is not None and cupy is None:
+            pb_utils.Logger.log_warn(f"{args['model_name']}: without CuPy slices and masks go through host memory")
+            self._device = None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers a batch: one response for every request, in order. A request that is wrong fails alone."""
         watch, tally = Stopwatch(), gating.Tally()
-        with watch.stage("gate"):
+        on_host = self._device is None
+        with watch.stage("gate"), nullcontext() if on_host else cupy.cuda.Device(self._device):
             outcomes: list[Any] = [self._read(request) for request in requests]
             valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
             if valid:
                 batch = [outcomes[index] for index in valid]
-                xp = np if all(isinstance(request.images, np.ndarray) for request in batch) else cupy
+                # A client's tensor may lie in a GPU's memory even where the gate does not.
+                on_host &= all(isinstance(request.images, np.ndarray) for request in batch)
                 answers = gating.run(
                     batch,
                     detect=partial(_infer, watch, "detector", gating.TUMOR_PROBABILITY),
                     segment=partial(_infer, watch, "segmenter", gating.MASK_PROBABILITY),
-                    xp=xp,
+                    xp=np if on_host else cupy,
                     tally=tally,
                 )
                 for index, answer in zip(valid, answers, strict=True):
@@ -71,7 +78,8 @@ class TritonPythonModel:
             self._counters.requests.add(amount, outcome)
         self._counters.slices.add(tally.opened, "opened")
         self._counters.slices.add(tally.shut, "shut")
-        self._counters.batches.add()
+        if tally.rows:
+            self._counters.count_batch(tally.rows)
         for stage, seconds in watch.seconds.items():
             self._counters.seconds.add(seconds, stage)
 
@@ -95,18 +103,20 @@ def _infer(watch: Stopwatch, stage: str, output: str, images: gating.Array) -> g
 
 def _ask(model: str, output: str, images: gating.Array) -> gating.Array:
     on_host = isinstance(images, np.ndarray)
+    memory = (pb_utils.TRITONSERVER_MEMORY_CPU, 0) if on_host else (pb_utils.TRITONSERVER_MEMORY_GPU, images.device.id)
     request = pb_utils.InferenceRequest(
         model_name=model,
         inputs=[_tensor("image", images)],
         requested_output_names=[output],
-        preferred_memory=pb_utils.PreferredMemory(
-            pb_utils.TRITONSERVER_MEMORY_CPU if on_host else pb_utils.TRITONSERVER_MEMORY_GPU, 0
-        ),
+        preferred_memory=pb_utils.PreferredMemory(*memory),
     )
-    response = request.exec()
-    if response.has_error():
-        code = response.error().code() if _is_ready(model) else pb_utils.TritonError.UNAVAILABLE
-        raise NetworkError(f"{model}: {response.error().message()}", code)
+    try:
+        response = request.exec()
+        if response.has_error():
+            code = response.error().code() if _is_ready(model) else pb_utils.TritonError.UNAVAILABLE
+            raise NetworkError(f"{model}: {response.error().message()}", code)
+    except UnicodeDecodeError:  # Once in a while, what a server says of it that is stopping is no text.
+        raise NetworkError(f"{model} did not answer", pb_utils.TritonError.UNAVAILABLE) from None
     answers = _array(pb_utils.get_output_tensor_by_name(response, output))
     return answers if on_host else cupy.asarray(answers)
 

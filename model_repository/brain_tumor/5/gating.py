@@ -1,7 +1,8 @@
 """The gate as array code: join requests into one batch, detect, segment only the slices that pass, scatter back.
 
-Nothing here knows of Triton. Slices are UINT8 [rows, 256, 256, 3]. They, and the masks made of them, may live on a
-GPU: the array module is a parameter. What is decided on, a few numbers a slice, is always NumPy.
+Nothing here knows of Triton. Slices are UINT8 [rows, 256, 256, 3]. On a GPU the batch goes to the device once, and the
+masks made of it stay there: the array module is a parameter. What is decided on, a few numbers a slice, is always
+NumPy.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TUMOR_PROBABILITY = "tumor_probability"
 TUMOR_MASK = "tumor_mask"
 MASK_PROBABILITY = "mask_probability"
 SEGMENTED = "segmented"
+THRESHOLDS = "thresholds"
 
 GATE_MODES = ("auto", "always", "never")
 
@@ -120,7 +122,8 @@ class Request:
     @property
     def needs_detector(self) -> bool:
         """Whether an output depends on what the detector says."""
-        return TUMOR_PROBABILITY in self.outputs or (self.settings.gate == "auto" and bool(self.outputs))
+        told = self.outputs - {THRESHOLDS}
+        return TUMOR_PROBABILITY in told or (self.settings.gate == "auto" and bool(told))
 
     @property
     def needs_segmenter(self) -> bool:
@@ -130,13 +133,15 @@ class Request:
 
 @dataclass
 class Tally:
-    """What became of the slices of a batch that a mask was asked for.
+    """What became of a batch's slices.
 
     Attributes:
-        opened: how many the segmenter was to see.
-        shut: how many it was not.
+        rows: how many there are.
+        opened: how many of those that a mask was asked for the segmenter was to see.
+        shut: how many of them it was not.
     """
 
+    rows: int = 0
     opened: int = 0
     shut: int = 0
 
@@ -154,7 +159,7 @@ def run(
         requests: at least one; their rows are joined in this order.
         detect: slices to tumor probabilities, FP32 [rows, 1].
         segment: slices to mask probabilities, FP32 [rows, 256, 256].
-        xp: the array module of the slices, `numpy` or `cupy`.
+        xp: the array module that the batch is worked on with, `numpy` or `cupy`.
         tally: is added to.
 
     Returns:
@@ -170,17 +175,19 @@ def run(
         probability = xp.asnumpy(probability)
 
     # Compared as FP32, the type that clients see the probability in: one equal to the threshold opens the gate.
-    opened = probability >= batch.column([request.settings.bar for request in requests])
+    opened = probability >= batch.rows_with([(request.settings.bar,) for request in requests])
 
     batch.drop_cancelled()
     wanted = batch.rows_of(lambda request: request.needs_segmenter)
     passed = opened[:, 0] & wanted
     if tally is not None:
+        tally.rows += len(batch.images)
         tally.opened += int(passed.sum())
         tally.shut += int((wanted & ~passed).sum())
     mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
     batch.ask(segment, passed, answers=mask_probability)
-    mask_threshold = batch.column([request.settings.mask_threshold for request in requests])
+    thresholds = batch.rows_with([(r.settings.detection_threshold, r.settings.mask_threshold) for r in requests])
+    mask_threshold = thresholds[:, 1:]
     mask = mask_probability >= xp.asarray(mask_threshold)[:, np.newaxis]
     # A threshold of 0 is reached by pixels that nobody looked at.
     mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
@@ -190,6 +197,7 @@ def run(
         TUMOR_MASK: mask.view(np.uint8),
         MASK_PROBABILITY: mask_probability,
         SEGMENTED: opened,
+        THRESHOLDS: thresholds,
     }
     return [
         batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
@@ -213,10 +221,12 @@ class _Batch:
         ends = np.cumsum(lengths).tolist()
         self.slices = [slice(end - length, end) for length, end in zip(lengths, ends, strict=True)]
         self._owner = np.repeat(np.arange(len(requests)), lengths)
+        images = [request.images for request in requests]
+        # What comes from the host is joined there, so that it goes to the device in one piece.
+        home = np if all(isinstance(array, np.ndarray) for array in images) else xp
         # One request alone, the common case on a quiet server, is not copied.
-        self.images = (
-            requests[0].images if len(requests) == 1 else xp.concatenate([xp.asarray(r.images) for r in requests])
-        )
+        joined = images[0] if len(images) == 1 else home.concatenate([home.asarray(array) for array in images])
+        self.images = xp.asarray(joined)
         self.errors: dict[int, Exception] = {}
 
     def drop_cancelled(self) -> None:
@@ -225,9 +235,9 @@ class _Batch:
             if index not in self.errors and request.is_cancelled():
                 self.errors[index] = CancelledError("the request was cancelled")
 
-    def column(self, values: Sequence[float]) -> np.ndarray:
-        """Returns FP32 [rows, 1]: one value of every request, repeated for each of its rows."""
-        return np.array(values, np.float32)[self._owner, np.newaxis]
+    def rows_with(self, values: Sequence[tuple[float, ...]]) -> np.ndarray:
+        """Returns FP32 [rows, K]: the K values of every request, repeated for each of its rows."""
+        return np.array(values, np.float32)[self._owner]
 
     def rows_of(self, wanted: Callable[[Request], bool]) -> np.ndarray:
         """Returns BOOL [rows]: the rows of requests that are wanted and have not failed."""

@@ -1,0 +1,101 @@
+"""Rounding to 8 bits, on networks small enough to see through."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from gliogate.contract import DETECTOR, IMAGE, SEGMENTER, Model
+from training.data import Dataset, phantoms
+from training.eight_bits import write_for_cpu
+from training.onnx_files import answer
+
+FACTORS = (0.5, 8.0, 0.25)
+
+
+def network(model: Model, path: Path) -> Path:
+    """Four convolutions in a row that hand FLAIR on."""
+    [output] = model.outputs
+    nodes = [
+        helper.make_node("Cast", [IMAGE.name], ["levels"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["levels"], ["channels"], "transpose", perm=[0, 3, 1, 2]),
+    ]
+    flair = np.zeros((1, 3, 1, 1), np.float32)
+    flair[0, 1] = 1 / 255
+    # No two alike: ONNX Runtime would store them once.
+    weights = [flair, *(np.full((1, 1, 1, 1), factor, np.float32) for factor in FACTORS)]
+    for number, _ in enumerate(weights):
+        source = "channels" if number == 0 else f"c{number - 1}"
+        nodes.append(helper.make_node("Conv", [source, f"w{number}"], [f"c{number}"], f"conv{number}"))
+    last = f"c{len(FACTORS)}"
+    if model is DETECTOR:
+        nodes.append(helper.make_node("ReduceMax", [last], ["level"], "top", axes=[2, 3], keepdims=0))
+        nodes.append(helper.make_node("Identity", ["level"], [output.name], "answer"))
+    else:
+        nodes.append(helper.make_node("Squeeze", [last, "channel"], [output.name], "answer"))
+    graph = helper.make_graph(
+        nodes,
+        "row",
+        [helper.make_tensor_value_info(IMAGE.name, TensorProto.UINT8, ["batch", *IMAGE.shape])],
+        [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["batch", *output.shape])],
+        [
+            *(numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)),
+            *([numpy_helper.from_array(np.array([1], np.int64), "channel")] if model is SEGMENTER else []),
+        ],
+    )
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def slices() -> Dataset:
+    return phantoms(12, prevalence=0.5, seed=1)
+
+
+def operators(path: Path) -> list[tuple[str, bool]]:
+    """Each convolution, and whether it computes in 8 bits."""
+    graph = onnx.load(path).graph
+    rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    return [(node.name, node.input[1] in rounded) for node in graph.node if node.op_type == "Conv"]
+
+
+@pytest.mark.parametrize("model", [DETECTOR, SEGMENTER], ids=lambda model: model.name)
+def test_a_network_that_loses_nothing_is_served_in_8_bits_but_for_its_beginning(
+    model: Model, slices: Dataset, tmp_path: Path
+) -> None:
+    exact = network(model, tmp_path / "model.onnx")
+
+    rounding = write_for_cpu(exact, model, slices.images, slices, 0.5)
+
+    assert rounding.bits == 8
+    assert rounding.exact - rounding.rounded <= 0.005
+    assert rounding.slices == 12
+    served = tmp_path / "model_cpu.onnx"
+    assert [rounded for _, rounded in operators(served)] == [False, False, True, True]
+    assert 0 < rounding.largest_difference < 0.02
+    difference = np.abs(answer(served, slices.images) - answer(exact, slices.images)).max()
+    assert difference == pytest.approx(rounding.largest_difference, abs=1e-4)
+
+
+def test_a_network_that_loses_by_it_is_served_as_it_is(slices: Dataset, tmp_path: Path) -> None:
+    exact = network(SEGMENTER, tmp_path / "model.onnx")
+    # The range is learned from slices a hundred times darker: all that is brighter comes out the same.
+    dark = slices.images // 100
+
+    rounding = write_for_cpu(exact, SEGMENTER, dark, slices, 0.5)
+
+    assert rounding.bits == 32
+    assert rounding.exact - rounding.rounded > 0.005
+    assert (tmp_path / "model_cpu.onnx").read_bytes() == exact.read_bytes()
+
+
+def test_what_cannot_be_judged_is_not_rounded(slices: Dataset, tmp_path: Path) -> None:
+    exact = network(DETECTOR, tmp_path / "model.onnx")
+    healthy = slices.at(np.flatnonzero(~slices.tumor))
+
+    rounding = write_for_cpu(exact, DETECTOR, slices.images, healthy, 0.5)
+
+    assert rounding.bits == 32
+    assert np.isnan(rounding.exact)
