@@ -191,9 +191,8 @@ def test_doctor_asks_the_server(tiny_server, capsys):
     assert main(["doctor", "--url", tiny_server.url]) == 0
 
     last = capsys.readouterr().out.splitlines()[-1]
-    assert re.search(
-        r"^ok +server .* Triton 2\.\d+\.\d; tumor_detector 1, .*up to 128 requests wait; a detection", last
-    )
+    told = r"Triton 2\.\d+\.\d; tumor_detector 1, .*up to 128 requests wait; the gate opens from 0\.5; a detection"
+    assert re.search(rf"^ok +server .* {told}", last)
 
 
 def test_when_the_server_is_lost_the_volumes_left_fail_at_once(tiny_repository, nifti):

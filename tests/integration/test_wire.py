@@ -14,7 +14,7 @@ from tiny_networks import slices
 
 from gliogate import contract
 
-SIZES = {"tumor_probability": 1, "tumor_mask": 65_536, "mask_probability": 65_536, "segmented": 1}
+SIZES = {"tumor_probability": 1, "tumor_mask": 65_536, "mask_probability": 65_536, "segmented": 1, "thresholds": 2}
 
 
 def body(*levels, **fields):
