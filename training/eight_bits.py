@@ -45,7 +45,7 @@ class Rounding:
     Attributes:
         bits: 8, or 32 where rounding lost too much.
         figure: by which it was judged.
-        exact: that figure in 32 bits.
+        exact: that figure in 32 bits; None where the slices do not define it.
         rounded: the same in 8 bits.
         slices: how many it was judged on.
         largest_difference: of any probability, between 8 and 32 bits.
@@ -53,10 +53,15 @@ class Rounding:
 
     bits: int
     figure: str
-    exact: float
-    rounded: float
+    exact: float | None
+    rounded: float | None
     slices: int
     largest_difference: float
+
+    @property
+    def served_difference(self) -> float:
+        """How far a probability that is served may be from the network's in 32 bits."""
+        return self.largest_difference if self.bits == 8 else 0.0
 
 
 def write_for_cpu(exact: Path, model: Model, images: NDArray[np.uint8], judged: Dataset, threshold: float) -> Rounding:
@@ -73,23 +78,23 @@ def write_for_cpu(exact: Path, model: Model, images: NDArray[np.uint8], judged: 
     round_to_8_bits(exact, path, images)
     figure, score = _judge(model, judged, threshold)
     before, after = answer(exact, judged.images), answer(path, judged.images)
-    lost = score(before) - score(after)
+    scores = score(before), score(after)
     # A figure that is not defined, NaN, shows nothing.
-    kept = lost <= LARGEST_LOSS
+    kept = scores[0] - scores[1] <= LARGEST_LOSS
     if not kept:
         shutil.copyfile(exact, path)
     rounding = Rounding(
         bits=8 if kept else 32,
         figure=figure,
-        exact=round(score(before), 4),
-        rounded=round(score(after), 4),
+        exact=_defined(scores[0]),
+        rounded=_defined(scores[1]),
         slices=len(judged),
         largest_difference=round(float(np.abs(before - after).max()), 4),
     )
     logger.log(
         logging.INFO if kept else logging.WARNING,
         "%s: %s of %d slices is %.4f, and %.4f in 8 bits; a CPU is served %d bits",
-        *(model.name, figure, len(judged), rounding.exact, rounding.rounded, rounding.bits),
+        *(model.name, figure, len(judged), *scores, rounding.bits),
     )
     return rounding
 
@@ -140,6 +145,10 @@ class _Slices(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         return next(self._batches, None)
+
+
+def _defined(figure: float) -> float | None:
+    return None if np.isnan(figure) else round(figure, 4)
 
 
 def _judge(model: Model, judged: Dataset, threshold: float) -> tuple[str, Callable[[NDArray[np.float32]], float]]:

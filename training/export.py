@@ -85,7 +85,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
         served, on_phantoms = ask(staging, some, synthetic)
         probability, masks = (answer(folders[model] / CPU_FILE, some.images) for model in (DETECTOR, SEGMENTER))
-        allowed = [max(TOLERANCE, on_cpu[model.name].largest_difference) for model in (DETECTOR, SEGMENTER)]
+        allowed = [max(TOLERANCE, on_cpu[model.name].served_difference) for model in (DETECTOR, SEGMENTER)]
         _check_served(served, probability[:, 0], masks, calibration.mask_threshold, *allowed)
         measured = {
             "held_out": {key: value for key, value in summary.items() if key != "folds"},

@@ -70,6 +70,9 @@ def test_a_network_that_loses_nothing_is_served_in_8_bits_but_for_its_beginning(
     rounding = write_for_cpu(exact, model, slices.images, slices, 0.5)
 
     assert rounding.bits == 8
+    assert rounding.served_difference == rounding.largest_difference
+    assert rounding.exact is not None
+    assert rounding.rounded is not None
     assert rounding.exact - rounding.rounded <= 0.005
     assert rounding.slices == 12
     served = tmp_path / "model_cpu.onnx"
@@ -87,6 +90,9 @@ def test_a_network_that_loses_by_it_is_served_as_it_is(slices: Dataset, tmp_path
     rounding = write_for_cpu(exact, SEGMENTER, dark, slices, 0.5)
 
     assert rounding.bits == 32
+    assert rounding.served_difference == 0
+    assert rounding.exact is not None
+    assert rounding.rounded is not None
     assert rounding.exact - rounding.rounded > 0.005
     assert (tmp_path / "model_cpu.onnx").read_bytes() == exact.read_bytes()
 
@@ -98,4 +104,4 @@ def test_what_cannot_be_judged_is_not_rounded(slices: Dataset, tmp_path: Path) -
     rounding = write_for_cpu(exact, DETECTOR, slices.images, healthy, 0.5)
 
     assert rounding.bits == 32
-    assert np.isnan(rounding.exact)
+    assert rounding.exact is rounding.rounded is None
