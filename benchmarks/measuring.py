@@ -23,8 +23,9 @@ FIRST = 10
 SHORT = 4
 """By what the slices of a slow system are divided."""
 
-MISMATCH = 0.02
-"""The share of slices, and of pixels, in which a system may differ from the first: thresholds are met by a hair."""
+MISMATCH = 0.05
+"""The share of slices, and of pixels, in which a system may differ from the first: thresholds are met by a hair, and 8
+bits are not 32."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def _measure(
     start = results.starts[system.name, system.engine]
     start.ready_s.append(running.process.ready_s)
     main, *_ = plan.workloads
-    start.first_s.append(_one_by_one(running, main.images[:FIRST]))
+    # The same slice each time: what one costs depends on whether the gate opens.
+    same = np.repeat(Workload.draw(1, prevalence=1.0).images, FIRST, axis=0)
+    start.first_s.append(_one_by_one(running, same))
     for workload in plan.workloads:
         images = workload.images[: len(workload.images) // SHORT] if system.short else workload.images
         wanted = plan.in_flight if workload is main else plan.others_in_flight

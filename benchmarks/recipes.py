@@ -73,7 +73,7 @@ def main() -> None:
     rows: dict[str, Summary] = {}
     for name in SHORT:
         recipe = find(name).with_changes([] if arguments.full else SHORT[name])
-        if arguments.mobilenet and name.startswith("mobilenet"):
+        if arguments.mobilenet and any(stage.network.startswith("mobilenetv2") for stage in recipe.stages.values()):
             recipe = recipe.with_weights(arguments.mobilenet)
         rows[name] = judged(arguments.output / name, recipe, split, dataset)
     for name, ms in milliseconds({name: arguments.output / name for name in rows}, dataset).items():

@@ -35,6 +35,9 @@ OPERATORS = ["Conv", "Add", "Concat", "MaxPool"]
 EXACT_CONVOLUTIONS = 2
 """The first so many of a row stay as they are, and all before them: what is rounded there is lost to all behind."""
 
+UNSURE = 0.02
+"""Probabilities from this to 1 less this are those of slices, or pixels, that a network is not sure of."""
+
 BATCH_SIZE = 8
 
 
@@ -122,10 +125,39 @@ def round_to_8_bits(exact: Path, path: Path, images: NDArray[np.uint8]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
+    _take_back_shift(path, answer(exact, images), answer(path, images))
+
+
+def _take_back_shift(path: Path, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+    """Adds to a rounded network's logits what rounding took from them on average, or it would move a calibrated bar.
+
+    Args:
+        path: of the network; what it gives is the sigmoid of something.
+        before: probabilities that it gave for some slices before it was rounded. Only those that are neither 0 nor 1,
+            nearly, count: where a network is sure, its logits may go far, and it matters little.
+        after: the same from then on.
+    """
+    unsure = (before > UNSURE) & (before < 1 - UNSURE)
+    network = onnx.load(path)
+    sigmoid = network.graph.node[-1]
+    if not unsure.any() or sigmoid.op_type != "Sigmoid":
+        return
+    shift = np.mean(_logits(before[unsure]) - _logits(after[unsure]), dtype=np.float64)
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shift, np.float32), "shift"))
+    network.graph.node.insert(
+        len(network.graph.node) - 1, onnx.helper.make_node("Add", [sigmoid.input[0], "shift"], ["unshifted"], "unshift")
+    )
+    sigmoid.input[0] = "unshifted"
+    onnx.save(network, path)
+
+
+def _logits(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    probability = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(probability / (1 - probability))
 
 
 def _exact_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes before all convolutions, and of those convolutions that come first in a row of them."""
+    """Names of the nodes before and behind all convolutions, and of those convolutions that come first in a row."""
     exact = []
     convolutions_before: dict[str, int] = {}
     for node in graph.node:  # In an order in which each comes after what it depends on.
@@ -133,6 +165,14 @@ def _exact_nodes(graph: onnx.GraphProto) -> list[str]:
         if before < (EXACT_CONVOLUTIONS if node.op_type == "Conv" else 1):
             exact.append(node.name)
         convolutions_before.update(dict.fromkeys(node.output, before + (node.op_type == "Conv")))
+    # Logits, and their mean: a step of 1/256 of their range is more than what decides on most slices.
+    lead_to_convolutions: set[str] = set()
+    for node in reversed(graph.node):
+        is_convolution = node.op_type in ("Conv", "ConvTranspose")
+        if is_convolution or not lead_to_convolutions.isdisjoint(node.output):
+            lead_to_convolutions.update(node.input)
+        else:
+            exact.append(node.name)
     return exact
 
 

@@ -100,6 +100,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         )
         described["sha256"] = metadata.hashes(staging, version)
         write_json(folders[ENSEMBLE] / metadata.FILE, described)
+        card = metadata.card(described)
 
         # The networks first: what has no gate is no version, to us and to a server that watches the repository.
         for folder in folders.values():
@@ -107,7 +108,7 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
             shutil.rmtree(target, ignore_errors=True)
             folder.rename(target)
     with replacing(repository / metadata.CARD) as partial:
-        partial.write_text(metadata.card(described))
+        partial.write_text(card)
     logger.info("version %d is in %s", version, repository)
     return version
 

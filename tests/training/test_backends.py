@@ -42,6 +42,9 @@ sys.exit(main(["train", *sys.argv[1:]]))
 COURSE = (
     'stages.flagship.phases=[{"epochs": 1, "window": 64}, {"epochs": 1, "window": 96}]',
     'stages.flagship.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "stages.detector.network=flagship",
+    'stages.detector.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    'stages.detector.phases=[{"epochs": 1, "window": 64}]',
 )
 
 

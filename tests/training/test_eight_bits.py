@@ -15,8 +15,8 @@ from training.onnx_files import answer
 FACTORS = (0.5, 8.0, 0.25)
 
 
-def network(model: Model, path: Path) -> Path:
-    """Four convolutions in a row that hand FLAIR on."""
+def network(model: Model, path: Path, *, end: str = "Identity") -> Path:
+    """Four convolutions in a row that hand FLAIR on; a detector's last node is `end`."""
     [output] = model.outputs
     nodes = [
         helper.make_node("Cast", [IMAGE.name], ["levels"], "cast", to=TensorProto.FLOAT),
@@ -32,7 +32,7 @@ def network(model: Model, path: Path) -> Path:
     last = f"c{len(FACTORS)}"
     if model is DETECTOR:
         nodes.append(helper.make_node("ReduceMax", [last], ["level"], "top", axes=[2, 3], keepdims=0))
-        nodes.append(helper.make_node("Identity", ["level"], [output.name], "answer"))
+        nodes.append(helper.make_node(end, ["level"], [output.name], "answer"))
     else:
         nodes.append(helper.make_node("Squeeze", [last, "channel"], [output.name], "answer"))
     graph = helper.make_graph(
@@ -95,6 +95,21 @@ def test_a_network_that_loses_by_it_is_served_as_it_is(slices: Dataset, tmp_path
     assert rounding.rounded is not None
     assert rounding.exact - rounding.rounded > 0.005
     assert (tmp_path / "model_cpu.onnx").read_bytes() == exact.read_bytes()
+
+
+def test_what_rounding_does_to_all_logits_alike_is_taken_back(slices: Dataset, tmp_path: Path) -> None:
+    exact = network(DETECTOR, tmp_path / "model.onnx", end="Sigmoid")
+
+    rounding = write_for_cpu(exact, DETECTOR, slices.images, slices, 0.5)
+
+    assert rounding.bits == 8
+    logits = [
+        np.log(probability / (1 - probability))
+        for probability in (answer(file, slices.images) for file in (exact, tmp_path / "model_cpu.onnx"))
+    ]
+    shifts = logits[1] - logits[0]
+    assert np.abs(shifts).max() > 1e-4
+    assert abs(shifts.mean()) < 1e-6
 
 
 def test_what_cannot_be_judged_is_not_rounded(slices: Dataset, tmp_path: Path) -> None:

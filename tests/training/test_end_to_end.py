@@ -32,6 +32,9 @@ pytestmark = pytest.mark.timeout(1200)
 THIN = (
     "--set", 'stages.flagship.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
     "--set", "stages.flagship.phases.0.window=64",
+    "--set", "stages.detector.network=flagship",
+    "--set", 'stages.detector.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "--set", "stages.detector.phases.0.window=64",
 )  # fmt: skip
 
 
@@ -228,9 +231,9 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
         (["calibrate", "{tmp}/nothing"], "no run here (no recipe.json)"),
         (["export", "{run}", "--model-repository", "{tmp}"], "no version of brain_tumor here"),
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
-        (["train", "{run}"], "a run of another recipe: stages.flagship.options"),
+        (["train", "{run}"], "a run of another recipe: stages."),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
-        (["train", "{tmp}/new", "--stages", "detector"], "recipe flagship: no stage detector; it has flagship"),
+        (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has flagship, detector"),
         (["train", "{tmp}/new", "--set", "stages.flagship.lr=1"], "no key 'stages.flagship.lr'"),
         (["train", "{tmp}/new", "--split", "{tmp}/leaky.json"], "TCGA_CS_0001 on both sides"),
         (["train", "{tmp}/new", "--split", "{tmp}/unknown.json"], "validation names TCGA_XX_9999, not in the dataset"),

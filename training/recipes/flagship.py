@@ -1,7 +1,8 @@
-"""One network for both tasks, at half the slice's size inside: what is shipped.
+"""One network for both tasks, at half the slice's size inside, and a MobileNetV2 as a second detector: what is shipped.
 
-`python -m training crossvalidate runs/folds --data kaggle_3m` takes 20 minutes a fold on two cores without a GPU;
-expect an AUC of 0.985, and of volumes through the gate a Dice of 0.84 in the mean and 0.89 in the median.
+`python -m training crossvalidate runs/folds --data kaggle_3m --weights imagenet` takes 26 minutes a fold on two cores
+without a GPU; expect an AUC of 0.988, at the operating point a sensitivity of 0.97 and a specificity of 0.92, and of
+volumes through the gate a Dice of 0.84 in the mean and 0.89 in the median. Its time on a GPU is not known yet.
 """
 
 from training.recipe import Augmentation, Phase, Recipe, Stage
@@ -22,7 +23,14 @@ RECIPE = Recipe(
             weight_decay=1e-2,
             average=0.995,
             augmentation=Augmentation(zoom=0.2, shear=0.1, noise=0.3, bias_field=0.3, drop_sequences=0.3),
-        )
+        ),
+        "detector": Stage(
+            network="mobilenetv2_detector",
+            losses={"tumor": "bce"},
+            phases=(Phase(epochs=5),),
+            learning_rate=3e-4,
+        ),
     },
+    sensitivity=0.975,
     mirrored=("mask",),
 )
