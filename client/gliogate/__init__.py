@@ -28,6 +28,7 @@ from gliogate.errors import (
     ModelNotReadyError,
     RequestError,
     ServerUnavailableError,
+    SharedMemoryError,
 )
 from gliogate.images import Picture
 from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, ServerInfo
@@ -61,4 +62,5 @@ __all__ = [
     "Retries",
     "ServerInfo",
     "ServerUnavailableError",
+    "SharedMemoryError",
 ]

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing, closing
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc
 import grpc.aio
@@ -17,6 +18,7 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
+from gliogate.shared_memory import Step
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
+S = TypeVar("S")
 Pictures = Iterable[Picture] | AsyncIterable[Picture]
 
 
@@ -75,7 +78,11 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
-            await self._channel.close()
+            try:
+                if self._slots:
+                    await self._do(self._slots.close())
+            finally:
+                await self._channel.close()
 
     async def is_ready(self) -> bool:
         """See `Client.is_ready`."""
@@ -247,10 +254,14 @@ class AsyncClient(BaseClient):
         record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
         try:
+            if self._slots:
+                await self._do(self._slots.take(request), request)
             response = await self._infer(**self._arguments(request, record))
         except BaseException as error:
             record.failed(error)
             if isinstance(error, grpc.RpcError):
+                if self._slots is not None and await self._do(self._slots.is_lost(request, error), request):
+                    return await self._ask(request)
                 raise await self._explained(error, request) from error
             # So asyncio says it both where this task is to end and where the channel was closed.
             if isinstance(error, asyncio.CancelledError) and self._life.is_closed:
@@ -258,7 +269,24 @@ class AsyncClient(BaseClient):
             raise
         latency_s = time.perf_counter() - sent
         record.answered(latency_s)
+        if self._slots:
+            self._slots.free(request)
         return request.read(InferResult(response), latency_s)
+
+    async def _do(self, steps: Generator[Step, Any, S], request: Request[Any] | None = None) -> S:
+        """See `Client._do`."""
+        go_on: Callable[[], Step] = partial(next, steps)
+        with closing(steps):
+            while True:
+                try:
+                    name, question = go_on()
+                except StopIteration as end:
+                    return cast("S", end.value)
+                asked = self._question(request.remaining_s if request else READINESS_TIMEOUT_S)
+                try:
+                    go_on = partial(steps.send, await getattr(self._triton, name)(question, **asked))
+                except grpc.RpcError as error:
+                    go_on = partial(steps.throw, error)
 
     async def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):

@@ -13,6 +13,7 @@ from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import CHANNELS
 from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
 from gliogate.images import Picture
+from gliogate.shared_memory import Slots
 from gliogate.telemetry import CallRecord, status_of
 from gliogate.wire import (
     FINAL_STATUSES,
@@ -40,9 +41,9 @@ class _Life:
     is_closed: bool = False
 
     def end(self) -> bool:
-        """Ends it; whether this process is the one to close what is open."""
-        self.is_closed = True
-        return self.process == os.getpid()
+        """Ends it; whether what is open is now to be closed: once, and by the process that opened it."""
+        was_closed, self.is_closed = self.is_closed, True
+        return not was_closed and self.process == os.getpid()
 
 
 class BaseClient:
@@ -51,6 +52,7 @@ class BaseClient:
     def __init__(self, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> None:
         self._connection = Connection.to(url, **options)
         self._options: Options = {}
+        self._slots = Slots(self.url) if self._connection.shared_memory else None
         self._life = _Life()
 
     @property
@@ -82,7 +84,7 @@ class BaseClient:
     def _arguments(self, request: Request[Any], record: CallRecord) -> dict[str, Any]:
         """What gRPC's call of `infer_on` is made with."""
         headers = self._connection.headers() | record.headers()
-        return {"request": request.message(), "timeout": request.timeout_s, "metadata": tuple(headers.items())}
+        return {"request": request.message(), "timeout": request.remaining_s, "metadata": tuple(headers.items())}
 
     def _question(self, timeout_s: float = READINESS_TIMEOUT_S) -> dict[str, Any]:
         """What gRPC's calls about the server itself are made with, besides the request."""

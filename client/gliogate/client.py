@@ -1,12 +1,14 @@
 """The client: pictures in, analyses out, over gRPC."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, cast, overload
 
 import grpc
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
@@ -17,6 +19,7 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
+from gliogate.shared_memory import Step
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,12 @@ class Client(BaseClient):
     def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
-            self._sender.shutdown()
-            self._channel.close()
+            try:
+                if self._slots:
+                    self._do(self._slots.close())
+            finally:
+                self._sender.shutdown()
+                self._channel.close()
 
     def is_ready(self) -> bool:
         """Whether a Triton answers and every model of gliogate's is ready.
@@ -365,6 +373,8 @@ class Client(BaseClient):
             if call.code() is grpc.StatusCode.OK:
                 latency_s = time.perf_counter() - sent
                 record.answered(latency_s)
+                if self._slots:
+                    self._slots.free(request)
                 answer.set_result((InferResult(call.result()), latency_s))
             else:
                 failed(call)
@@ -379,11 +389,15 @@ class Client(BaseClient):
             return call
 
         try:
+            if self._slots:
+                self._do(self._slots.take(request), request)
             arguments = self._arguments(request, record)
             started = self._sender.submit(start)
         except BaseException as error:
             record.failed(error)
             self._check_usable()  # Another thread may just have closed the client.
+            if isinstance(error, grpc.RpcError):
+                raise self._explained(error, request) from error
             raise
         return _Call(request, started, answer)
 
@@ -391,11 +405,28 @@ class Client(BaseClient):
         try:
             result, latency_s = call.answer.result()
         except grpc.RpcError as error:
+            if self._slots is not None and self._do(self._slots.is_lost(call.request, error), call.request):
+                return self._receive(self._send(call.request))
             raise self._explained(error, call.request) from error
         except BaseException:  # Ctrl-C: nobody waits for the answer any more.
             call.cancel()
             raise
         return call.request.read(result, latency_s)
+
+    def _do(self, steps: Generator[Step, Any, S], request: Request[Any] | None = None) -> S:
+        """Makes the calls of shared memory's, each within what is left of a request's time."""
+        go_on: Callable[[], Step] = partial(next, steps)
+        with closing(steps):
+            while True:
+                try:
+                    name, question = go_on()
+                except StopIteration as end:
+                    return cast("S", end.value)
+                asked = self._question(request.remaining_s if request else READINESS_TIMEOUT_S)
+                try:
+                    go_on = partial(steps.send, getattr(self._triton, name)(question, **asked))
+                except grpc.RpcError as error:
+                    go_on = partial(steps.throw, error)
 
     def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import ssl
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ DEFAULT_URL: Final = "localhost:8001"
 SERVICE: Final = "inference.GRPCInferenceService"
 METHOD: Final = "ModelInfer"
 """What gRPC calls that which answers requests."""
+
+REGISTER: Final = "SystemSharedMemoryRegister"
+"""What has to come before them where slices go through shared memory."""
 
 _COMPRESSIONS: Final = {
     None: grpc.Compression.NoCompression,
@@ -123,8 +127,9 @@ class Retries:
             # A Triton that ends unloads its models before it stops listening.
             "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],
         }
+        names = [{"service": SERVICE, "method": method} for method in (METHOD, REGISTER)]
         return {
-            "methodConfig": [{"name": [{"service": SERVICE, "method": METHOD}], "retryPolicy": policy}],
+            "methodConfig": [{"name": names, "retryPolicy": policy}],
             "retryThrottling": {"maxTokens": self.budget, "tokenRatio": 0.1},
         }
 
@@ -160,6 +165,11 @@ class ConnectionOptions(TypedDict, total=False):
         retries: see `Retries`.
         keepalive: see `Keepalive`; no pings where it is not given.
         max_message_bytes: the largest message that is sent or taken, 16 MiB where it is not given.
+        shared_memory: slices go to the server through POSIX shared memory, not over the connection. For one server, a
+            Triton from 24.09 on, on this machine (Linux), which sees the same /dev/shm and may open this user's files.
+            It saves little: with the shipped networks on a CPU and 16 requests under way, a slice takes 0.62 ms of the
+            client's CPU time, not 0.69, beside the server's 24, and the rate stays as it is. The Helm chart's Triton
+            refuses it without the token of `triton.admin`, as `metadata` with the name `triton-grpc-protocol-admin`.
     """
 
     tls: TLS | None
@@ -169,6 +179,7 @@ class ConnectionOptions(TypedDict, total=False):
     retries: Retries
     keepalive: Keepalive | None
     max_message_bytes: int
+    shared_memory: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +200,7 @@ class Connection:
     retries: Retries = field(default_factory=Retries)
     keepalive: Keepalive | None = None
     max_message_bytes: int = 16 * _MIB
+    shared_memory: bool = False
 
     def __post_init__(self) -> None:
         if self.token is not None and self.tls is None:
@@ -199,6 +211,10 @@ class Connection:
             if not re.fullmatch(r"[0-9a-z_.-]+", name) or name.startswith("grpc-"):
                 raise ValueError(f"metadata {name!r}: expected lower-case letters, digits, '_', '-' and '.'")
         _check("max_message_bytes", self.max_message_bytes, _MIB, 2**31 - 1)
+        if self.shared_memory and sys.platform != "linux":
+            raise ValueError(f"shared_memory=True works on Linux, this is {sys.platform}")
+        if self.shared_memory and self.is_balanced:
+            raise ValueError(f"shared_memory=True is for one server, on this machine; {self.url} may be several")
 
     @classmethod
     def to(cls, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> "Connection":
@@ -215,10 +231,15 @@ class Connection:
             url = os.environ.get(URL_VARIABLE, DEFAULT_URL)
         return cls(url=url if isinstance(url, str) else ",".join(url), target=target_of(url), **options)
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether several servers may share the requests."""
+        return self.target != self.url or self.target.startswith(_DNS)
+
     def channel_options(self) -> list[tuple[str, Any]]:
         """What gRPC's channel is made with."""
         config = self.retries.service_config()
-        if self.target != self.url or self.target.startswith(_DNS):
+        if self.is_balanced:
             config["loadBalancingConfig"] = [{"round_robin": {}}]
         options: list[tuple[str, Any]] = [
             ("grpc.max_send_message_length", self.max_message_bytes),

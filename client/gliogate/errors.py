@@ -11,6 +11,7 @@
         ├── InvalidRequestError      the request breaks the wire contract
         ├── DeadlineExceededError    no answer within the time allowed
         ├── ModelNotReadyError       the server is up, a model of gliogate's is not
+        ├── SharedMemoryError        shared memory was asked for, and there is none, or not with this server
         └── ServerUnavailableError   nobody there, gone in mid-request, or overloaded
 
 `RequestError` carries the server's address, the request's id, the gRPC status, and whether a retry may help.
@@ -78,6 +79,10 @@ class ModelNotReadyError(RequestError):
     """The server is up, but a model that gliogate needs is missing or not loaded."""
 
     may_retry = True
+
+
+class SharedMemoryError(RequestError):
+    """`shared_memory=True` was asked for, and none is left, or the server cannot or may not share it."""
 
 
 class ServerUnavailableError(RequestError):

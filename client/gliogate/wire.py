@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from gliogate.errors import (
 )
 from gliogate.images import Picture, SliceGeometry, load_picture
 from gliogate.results import Analysis, Detection, ModelInfo, OperatingPoint, ServerInfo
+
+if TYPE_CHECKING:
+    from gliogate.shared_memory import Slot
 
 TIMEOUT_S: Final = 60.0
 """How long an answer may take where the caller says nothing."""
@@ -96,6 +99,10 @@ R_co = TypeVar("R_co", covariant=True)
 class Request(ABC, Generic[R_co]):
     """One picture on its way to the server, and how its answer is read.
 
+    Attributes:
+        slot: the shared memory that its slice goes through; None for the connection.
+        lost_slot: the server did not know a slot of it.
+
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
         ValueError: `timeout_s` is not above 0.
@@ -120,12 +127,19 @@ class Request(ABC, Generic[R_co]):
         self.parameters: dict[str, str | float] = {}
         if detection_threshold is not None:
             self.parameters[DETECTION_THRESHOLD] = float(detection_threshold)
+        self.slot: Slot | None = None
+        self.lost_slot = False
         self._deadline = time.monotonic() + timeout_s
+
+    @property
+    def remaining_s(self) -> float:
+        """How long its answer may still take."""
+        return max(0.0, self._deadline - time.monotonic())
 
     @property
     def patience_s(self) -> float:
         """How long a question about what became of it may take: within its deadline, or hardly longer."""
-        return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, self._deadline - time.monotonic()))
+        return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, self.remaining_s))
 
     def message(self) -> bytes:
         """The request as it goes over the wire: a ModelInferRequest, serialized."""
@@ -142,7 +156,14 @@ class Request(ABC, Generic[R_co]):
                 message.parameters[name].string_param = value
             else:
                 message.parameters[name].double_param = value
-        return b"".join((message.SerializeToString(), _BEFORE_SLICE, self.geometry.to_slice(self.picture).data))
+        pixels = self.geometry.to_slice(self.picture)
+        if self.slot is None:
+            return b"".join((message.SerializeToString(), _BEFORE_SLICE, pixels.data))
+        self.slot.pixels[:] = pixels
+        place = message.inputs[0].parameters
+        place["shared_memory_region"].string_param = self.slot.name
+        place["shared_memory_byte_size"].int64_param = self.slot.pixels.nbytes
+        return bytes(message.SerializeToString())
 
     def values(self, result: InferResult) -> dict[str, NDArray[Any]]:
         """The tensors of an answer by name, without the batch dimension."""

@@ -20,6 +20,7 @@ import tritonclient.grpc
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded import server as server_module
+from gliogate.embedded.installation import Installation
 from gliogate.errors import EmbeddedServerError
 
 GONE_WITHIN_S = 10.0
@@ -167,6 +168,23 @@ def test_a_port_that_is_taken_while_triton_starts_is_replaced(tiny_repository, m
             server.check()
             assert server.url == f"127.0.0.1:{chosen[1].grpc}"
     assert len(chosen) == 2
+
+
+def test_a_triton_that_gives_up_at_its_start_is_started_again(tiny_repository, monkeypatch, tmp_path):
+    """As it does on a machine that is starved, which cannot be had at will: the first one only says so."""
+    gives_up = tmp_path / "tritonserver"
+    gives_up.write_text("#!/bin/sh\necho '  what():  boost::interprocess::lock_exception'\nexit 134\n")
+    gives_up.chmod(0o755)
+    real, started = Installation.executable.fget, []
+
+    def executable(installation):
+        started.append(gives_up if not started else real(installation))
+        return started[-1]
+
+    monkeypatch.setattr(Installation, "executable", property(executable))
+    with EmbeddedServer(tiny_repository) as server:
+        server.check()
+    assert len(started) == 2
 
 
 def remove(path):

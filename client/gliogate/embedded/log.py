@@ -61,6 +61,10 @@ class Log:
         """Whether the reason is that a port is taken."""
         return "already in use" in self.reason()
 
+    def names_lost_lock(self) -> bool:
+        """Whether the reason is that one of Triton's processes waited in vain for another."""
+        return "lock_exception" in self.reason()
+
     def _read(self) -> None:
         for raw in self._stream:
             line = raw.decode(errors="replace").rstrip()

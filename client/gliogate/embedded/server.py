@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.02
 _PROBE_TIMEOUT_S: Final = 1.0
-_PORT_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 5
 _LAST_ANSWERS_S: Final = 0.1
 """From when Triton has answered its last request to when the answer is on its way."""
 
@@ -39,6 +39,10 @@ class _Ports(NamedTuple):
 
 class _PortTakenError(EmbeddedServerError):
     """A port was free when it was chosen and taken when Triton wanted it."""
+
+
+class _StarvedError(EmbeddedServerError):
+    """Triton gave up waiting for one of its own processes, as it does on a machine that has far too much to do."""
 
 
 class EmbeddedServer:
@@ -109,17 +113,18 @@ class EmbeddedServer:
         installation = Installation.find()
         _check_repository(self._model_repository)
         address = _resolve(self._host)
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             ports = _choose_ports(address, self._wanted_ports)
             run = _Run(
                 installation, self._model_repository, address, ports, self._stop_timeout_s, verbose=self._verbose
             )
             try:
                 run.wait_until_ready(self._start_timeout_s)
-            except _PortTakenError:
+            except (_PortTakenError, _StarvedError) as error:
                 run.stop()
                 # Another process was faster; on a port that the caller insists on there is no other to try.
-                if None not in self._wanted_ports or attempt == _PORT_ATTEMPTS:
+                is_final = isinstance(error, _PortTakenError) and None not in self._wanted_ports
+                if is_final or attempt == _ATTEMPTS:
                     raise
             except BaseException:
                 run.stop()
@@ -225,14 +230,17 @@ class _Run:
             # A Triton that cannot load a model unloads the others, which takes seconds that nobody needs to wait for.
             if self._log.unloading.is_set() or self._process.poll() is not None:
                 self.stop()
-                reason = self._log.reason()
-                error = _PortTakenError if self._log.names_taken_port() else EmbeddedServerError
-                raise error(f"the embedded Triton did not start: {reason}")
+                raise self._error()(f"the embedded Triton did not start: {self._log.reason()}")
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
                     f"the embedded Triton was not ready after {timeout_s:g} s; the end of its log:\n{self._log.tail()}"
                 )
             time.sleep(_POLL_S)
+
+    def _error(self) -> type[EmbeddedServerError]:
+        if self._log.names_taken_port():
+            return _PortTakenError
+        return _StarvedError if self._log.names_lost_lock() else EmbeddedServerError
 
     def check(self) -> None:
         if (code := self._process.poll()) is not None:
