@@ -15,6 +15,7 @@ from typing import Any, Final
 from loadtests.errors import ReportError
 from loadtests.record import Window
 from loadtests.result import StageResult
+from loadtests.stage import Stage
 
 BLOCKS: Final = 12
 """How many blocks a stage is cut into, where it is long enough."""
@@ -74,7 +75,7 @@ class Difference:
         before: its value in the baseline.
         after: its value in the run.
         p_value: how often chance would make such a difference, after Holm's correction; None where there are too few
-            blocks to tell.
+            blocks to tell, or the stage is invalid in either run.
         verdict: `regression`, `improvement`, `same` or `unclear`.
     """
 
@@ -112,6 +113,34 @@ def read_results(path: Path) -> list[StageResult]:
         raise ReportError(f"{path}: is no report.json as these load tests write it: {error!r}") from error
 
 
+def check_comparable(before: Sequence[StageResult], stages: Sequence[Stage]) -> None:
+    """Sees to it that a run's stages can be held against a baseline's.
+
+    Raises:
+        ReportError: they have no name in common, or another load under the same name.
+    """
+    baseline = {result.stage.name: result.stage for result in before}
+    common = [(baseline[stage.name], stage) for stage in stages if stage.name in baseline]
+    if not common:
+        names = [" and ".join(sorted(names)) or "none" for names in (set(baseline), {stage.name for stage in stages})]
+        raise ReportError(f"nothing to compare: the baseline has the stages {names[0]}, this run {names[1]}")
+    for old, new in common:
+        if differing := [name for name, value in _load(old).items() if value != _load(new)[name]]:
+            told = "; ".join(f"{name} {_load(old)[name]} there, {_load(new)[name]} here" for name in differing)
+            raise ReportError(f"the baseline's stage {old.name!r} is another load: {told}")
+
+
+def _load(stage: Stage) -> dict[str, object]:
+    """What has to be the same for latencies to mean the same. The seed and, at one rate, the duration need not be."""
+    arrivals = stage.arrivals
+    return {
+        "users": stage.users,
+        "arrivals": arrivals and (arrivals.process, arrivals.profile),
+        "calls": (stage.mix, stage.calls),
+        "prevalence": stage.prevalence,
+    }
+
+
 def compare(
     before: Sequence[StageResult], after: Sequence[StageResult], *, tolerance: float = 0.05
 ) -> list[Difference]:
@@ -123,22 +152,20 @@ def compare(
         tolerance: a smaller change, as a share of the baseline, is none.
 
     Raises:
-        ReportError: they have no stage in common.
+        ReportError: see `check_comparable`.
     """
+    check_comparable(before, [result.stage for result in after])
     baseline = {result.stage.name: result for result in before}
     pairs = [(baseline[result.stage.name], result) for result in after if result.stage.name in baseline]
-    if not pairs:
-        names = [
-            " and ".join(sorted({result.stage.name for result in results})) or "none" for results in (before, after)
-        ]
-        raise ReportError(f"nothing to compare: the baseline has the stages {names[0]}, this run {names[1]}")
     rows = []
     for old, new in pairs:
         for figure in FIGURES:
             values = [result.figures[figure.key] for result in (old, new)]
             if values[0] is None or values[1] is None:
                 continue
-            p_value = _p_value(_blocks(old, figure), _blocks(new, figure))
+            # What is invalid says nothing about the server, for better or worse.
+            is_told = not old.faults and not new.faults
+            p_value = _p_value(_blocks(old, figure), _blocks(new, figure)) if is_told else None
             rows.append((new.stage.name, figure, float(values[0]), float(values[1]), p_value))
     corrected = _holm([row[-1] for row in rows])
     return [

@@ -44,6 +44,9 @@ class Order:
         start: when it begins, by `time.monotonic`.
         index: which of the processes this is, from 0.
         count: how many there are.
+        pool: what the requests hold.
+        in_flight: how many requests of it are under way, those that are about to be sent included.
+        sent: of those that were sent, by their number, when each was due and sent, and how many others were under way.
     """
 
     stage: Stage
@@ -53,6 +56,8 @@ class Order:
     pool: Pool | None = None
     is_stopped: bool = False
     is_claimed: bool = False
+    in_flight: int = 0
+    sent: dict[int, tuple[float, float, int]] = field(default_factory=dict)
     made: dict[int, int] = field(default_factory=dict)
     over: Event = field(default_factory=Event)
 
@@ -90,14 +95,14 @@ class Driver:
         self._sent = 0
         self.in_flight = 0
 
-    def prepare(self, prevalence: float) -> None:
+    def prepare(self, prevalence: float | None) -> None:
         """Draws or reads what requests of this prevalence hold, so that no stage waits for it."""
         self._source.at(prevalence)
 
     def run(self, order: Order) -> None:
         """Has the users send a stage, and returns when the last answer has come or is no longer waited for."""
         order.pool = self._source.at(order.stage.prevalence)
-        self._record, self._sent = Record(), 0
+        self._record, self._sent = Record(inherited=self.in_flight), 0
         self._order = order
         self._begun.set()
         while order.is_sending and not order.over.is_set():
@@ -105,14 +110,22 @@ class Driver:
         self._begun.clear()
         if order.stage.is_open and order.is_claimed and not order.is_stopped:
             order.over.wait(GRACE_S)
-        patience = time.monotonic() + (1.0 if order.is_stopped else self._timeout_s + GRACE_S)
-        while self.in_flight and time.monotonic() < patience:
-            gevent.sleep(0.02)
-        self._record.unfinished += self.in_flight
+        self._wait_for_answers(order)
+        for due, sent, others in order.sent.values():
+            if due >= order.origin:
+                self._record.give_up(due - order.origin, sent - order.origin, others)
+                self._record.scheduled += not order.stage.is_open
         if order.stage.is_open:
             self._record.scheduled += self._due(order)
         order.over.set()
         self._order = None
+        # What is no longer counted would still be in the way of the next stage.
+        self._wait_for_answers(order)
+
+    def _wait_for_answers(self, order: Order) -> None:
+        patience = time.monotonic() + (1.0 if order.is_stopped else self._timeout_s + GRACE_S)
+        while order.in_flight and time.monotonic() < patience:
+            gevent.sleep(0.02)
 
     def stop(self) -> None:
         """Sends nothing more of the stage that is on."""
@@ -156,7 +169,7 @@ class Driver:
             if self.in_flight < MOST_IN_FLIGHT:
                 number = order.index + position * order.count
                 # Counted from here on, or the stage might end before the last one has begun.
-                self.in_flight += 1
+                self._count(order, 1)
                 gevent.spawn_raw(self._ask, order, user, stage.mix.calls[choice], due, number)
         pacer.close()
         order.over.set()
@@ -166,8 +179,12 @@ class Driver:
         self._sent += 1
         order.made[id(user)] = order.made.get(id(user), 0) + 1
         [choice] = mix.draw(1, order.stage.seed + number)
-        self.in_flight += 1
+        self._count(order, 1)
         self._ask(order, user, mix.calls[choice], time.monotonic(), number)
+
+    def _count(self, order: Order, change: int) -> None:
+        order.in_flight += change
+        self.in_flight += change
 
     def _may_ask(self, order: Order, user: Asker) -> bool:
         """Whether a user of a closed loop has calls left; the last one that has none ends the stage."""
@@ -175,7 +192,7 @@ class Driver:
         if not order.is_sending:
             return False
         if most and order.made.get(id(user), 0) >= most:
-            if all(made >= most for made in order.made.values()) and not self.in_flight:
+            if all(made >= most for made in order.made.values()) and not order.in_flight:
                 order.over.set()
             return False
         return True
@@ -184,12 +201,14 @@ class Driver:
         assert order.pool is not None  # noqa: S101  `run` has set it
         others, answer, error = self.in_flight - 1, _NOTHING, None
         sent = time.monotonic()
+        order.sent[number] = due, sent, others
         try:
             answer = self.caller.ask(call, order.pool.take(number, call.slices))
         except GliogateError as failure:
             error = failure
         finally:
-            self.in_flight -= 1
+            self._count(order, -1)
+            del order.sent[number]
         done = time.monotonic()
         if due >= order.origin and self._order is order:
             outcome = Outcome(

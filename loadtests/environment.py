@@ -16,7 +16,7 @@ def environment() -> dict[str, Any]:
     """JSON-safe: when and how it was called, commit, versions, machine."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*_program(), *sys.argv[1:]],
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {package: metadata.version(package) for package in PACKAGES},
@@ -24,6 +24,12 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
     }
+
+
+def _program() -> list[str]:
+    """How it was called: `locust`, or `python -m loadtests`, of which Python keeps only the file."""
+    path = Path(sys.argv[0])
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def _commit() -> str | None:

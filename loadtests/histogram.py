@@ -5,6 +5,7 @@ counted. (Percentiles themselves cannot be merged, nor averaged.) The buckets ar
 microsecond wide up to two milliseconds, then 1024 of equal width in every doubling.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -79,19 +80,20 @@ class Histogram:
         """The longest in seconds; None without any."""
         return self.longest_us / MICROSECONDS if self.counts else None
 
-    def percentile(self, percent: float) -> float | None:
+    def percentile(self, percent: float, endless: int = 0) -> float | None:
         """The shortest duration that at least this percentage does not exceed, in seconds; None without any.
 
         Args:
             percent: above 0 and up to 100.
+            endless: how many durations without an end there are besides; `math.inf` where the percentile is one.
         """
         # To nine digits, so that 99.9% of 1000 is the 999th whatever binary fractions make of it.
-        left = max(1, -int(-round(self.count * percent / 100, 9) // 1))
+        left = max(1, -int(-round((self.count + endless) * percent / 100, 9) // 1))
         for bucket in sorted(self.counts):
             left -= self.counts[bucket]
             if left <= 0:
                 return min(_highest_us(bucket), self.longest_us) / MICROSECONDS
-        return None
+        return math.inf if endless else None
 
     def to_json(self) -> dict[str, Any]:
         """The histogram as a message or a report has it."""

@@ -9,28 +9,35 @@ from loadtests.record import Record, Window
 from loadtests.result import StageResult
 from loadtests.stage import Stage
 
+EVERY_S = 30.0
+"""How often the line is told where it cannot be renewed."""
+
 RECENT_S = 5
 """Over how many seconds the live percentiles are taken."""
 
 
 class LiveLine:
-    """A line on stderr. On a terminal it is renewed all the time; elsewhere only what stages came to is told.
+    """A line on stderr. On a terminal it is renewed all the time; elsewhere, as in a pod's log, once in a while.
 
     Args:
         quiet: not to renew it, since another tells of the test too.
+        stages: how many there will be; 0 where nobody knows.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, stages: int = 0) -> None:
         self._console = Console(stderr=True)
+        self._is_quiet, self._stages, self._told = quiet, stages, 0
         self._is_renewed = self._console.is_terminal and not quiet
+        self._next_s = EVERY_S
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         if self._is_renewed:
             self._live.start()
 
     def show(self, stage: Stage, record: Record, seconds: float) -> None:
         """Tells how a stage goes; see `loadtests.conductor.Show`."""
-        if not self._is_renewed:
+        if not self._is_renewed and (self._is_quiet or seconds < self._next_s):
             return
+        self._next_s += EVERY_S
         recent = Window()
         for second in sorted(record.windows)[-RECENT_S:]:
             recent.merge(record.windows[second])
@@ -43,7 +50,11 @@ class LiveLine:
             _milliseconds(recent.corrected),
             f"{total.failed} errors",
         ]
-        self._live.update(Text(f"{stage.name}  ", "bold") + Text("   ".join(facts)), refresh=True)
+        line = Text(f"{self._count()}{stage.name}  ", "bold") + Text("   ".join(facts))
+        if self._is_renewed:
+            self._live.update(line, refresh=True)
+        else:
+            self._console.print(line, style="dim", soft_wrap=True)
 
     def tell(self, result: StageResult, missed: list[str]) -> None:
         """Tells what a stage came to."""
@@ -55,7 +66,10 @@ class LiveLine:
             _milliseconds(total.corrected),
             f"{figures['failed']} errors",
         ]
-        line = Text(f"{result.stage.name}  ", "bold") + Text("   ".join(facts))
+        line = Text(f"{self._count()}{result.stage.name}  ", "bold") + Text("   ".join(facts))
+        self._told, self._next_s = self._told + 1, EVERY_S
+        if result.failures:
+            line += Text(f"\n  {result.failures}", "red")
         for fault in result.faults:
             line += Text(f"\n  invalid: {fault}", "bold red")
         for miss in missed:
@@ -65,6 +79,9 @@ class LiveLine:
     def say(self, text: str, style: str = "") -> None:
         """Says something else."""
         self._console.print(Text(text, style), soft_wrap=True)
+
+    def _count(self) -> str:
+        return f"{self._told + 1}/{self._stages}  " if self._stages > 1 else ""
 
     def close(self) -> None:
         """Takes the line away."""

@@ -28,7 +28,7 @@ from loadtests.errors import LoadTestError
 from loadtests.fleet import LocalFleet, MasterFleet, WorkerPart
 from loadtests.live import LiveLine
 from loadtests.options import OUTPUT
-from loadtests.report import write_report
+from loadtests.report import check_folder, write_report
 from loadtests.run import EXIT_USAGE, Run
 from loadtests.server_view import ServerView
 from loadtests.session import READY_S
@@ -59,8 +59,9 @@ def _prepare(environment: Environment, **_: Any) -> None:
     try:
         options: Any = environment.parsed_options
         settings = Settings.of(options)
-        slo = Slo.parse(options.slo) if options.slo else None
+        slo = Slo.parse(options.slo) if options.slo is not None else None
         stages = scenarios.stages(options.scenario, settings) if options.scenario else [Stage("users", math.inf)]
+        check_folder(Path(options.report))
         caller = make_caller(settings)
         caller.wait_until_ready(READY_S)
         SliceUser.driver = Driver(caller, settings.source(), settings.timeout_s)

@@ -1,8 +1,10 @@
 """The command line of `python -m loadtests`."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from loadtests import scenarios
 from loadtests.settings import OPTIONS, Settings, add_arguments
@@ -11,6 +13,12 @@ WORKER: Final = "worker"
 OUTPUT: Final = Path("build/loadtest")
 
 DESCRIPTION: Final = "How much does the server bear, and what do its users see then?"
+Number = TypeVar("Number", int, float)
+EXIT_CODES: Final = (
+    "exit codes: 0 all is well; 1 an objective was missed, a figure is worse than in the baseline, nothing was\n"
+    "answered or the server was lost; 2 the arguments cannot be used, or the server not be reached; 3 the run is\n"
+    "invalid; 130 Ctrl-C"
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -21,7 +29,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="scenarios:\n"
         + "\n".join(f"  {name:<14} {scenarios.question(name)}" for name in scenarios.names())
-        + f"\n  {WORKER:<14} sends for a master, started with --workers on another machine",
+        + f"\n  {WORKER:<14} sends for a master, started with --workers on another machine"
+        + f"\n\n{EXIT_CODES}",
     )
     parser.add_argument(
         "scenarios",
@@ -30,39 +39,63 @@ def make_parser() -> argparse.ArgumentParser:
         choices=[*scenarios.names(), WORKER],
         help="one or several; see below",
     )
-    parser.add_argument("--embedded", action="store_true", help="start a server on this machine, and test that one")
-    add_arguments(parser)
-    parser.add_argument("--users", type=int, metavar="N", help="users of a closed loop (default: the scenario's)")
-    parser.add_argument(
+    load = parser.add_argument_group("the server and the load")
+    load.add_argument("--embedded", action="store_true", help="start a server on this machine, and test that one")
+    add_arguments(load)
+    load.add_argument("--users", type=int, metavar="N", help="users of a closed loop (default: the scenario's)")
+    _add_verdict(parser.add_argument_group("the verdict and the report"))
+    _add_search(parser.add_argument_group("the search for the limit"))
+    _add_workers(parser.add_argument_group("processes that send"))
+    return parser
+
+
+def _add_verdict(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--slo", metavar="SLO", help="objectives, as in 'p99<250ms,errors<0.1%%'; missed ones exit with 1"
     )
-    parser.add_argument(
-        "--find-max",
-        nargs="?",
-        const="rate",
-        choices=("rate", "users"),
-        help="search for the largest load that keeps to --slo, in place of the scenario's stages",
-    )
-    _add_search(parser)
-    parser.add_argument(
+    group.add_argument(
         "--baseline", type=Path, metavar="FILE", help="an earlier report.json; a regression exits with 1"
     )
-    parser.add_argument(
-        "--tolerance", type=_positive, default=5.0, metavar="PERCENT", help="no regression below (%(default)g)"
+    group.add_argument(
+        "--tolerance", type=positive(float), default=5.0, metavar="PERCENT", help="no regression below (%(default)g)"
     )
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="of the report (%(default)s)")
-    parser.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="processes that send (default: this one)"
+    group.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="of the report (%(default)s)")
+
+
+def _add_workers(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--workers", type=positive(int), default=0, metavar="N", help="how many (default: this one alone)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--no-spawn-workers",
         dest="spawn_workers",
         action="store_false",
         help="wait for them, they are started elsewhere",
     )
-    parser.add_argument("--master-host", default="127.0.0.1", metavar="ADDR", help="(%(default)s)")
-    parser.add_argument("--master-port", type=int, default=5557, metavar="N", help="(%(default)s)")
-    return parser
+    group.add_argument(
+        "--master-host", default="127.0.0.1", metavar="ADDR", help="where the master listens (%(default)s)"
+    )
+    group.add_argument("--master-port", type=int, default=5557, metavar="N", help="and its port (%(default)s)")
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--find-max",
+        nargs="?",
+        const="rate",
+        choices=("rate", "users"),
+        help="search for the largest load that keeps to --slo, of the scenario's calls, in place of its stages",
+    )
+    group.add_argument("--repeats", type=positive(int), default=3, metavar="N", help="bisections (%(default)s)")
+    group.add_argument(
+        "--resolution", type=positive(float), default=5.0, metavar="PERCENT", help="how closely they look (%(default)g)"
+    )
+    group.add_argument(
+        "--step-s", type=positive(float), default=10.0, metavar="S", help="the shortest step (%(default)g)"
+    )
+    group.add_argument(
+        "--step-max-s", type=positive(float), default=60.0, metavar="S", help="the longest step (%(default)g)"
+    )
 
 
 def worker_words(settings: Settings, arguments: argparse.Namespace) -> list[str]:
@@ -71,31 +104,19 @@ def worker_words(settings: Settings, arguments: argparse.Namespace) -> list[str]
     for name, option in OPTIONS.items():
         value = getattr(settings, name)
         if isinstance(value, tuple):
-            value = ",".join(f"{part:g}" for part in value)
+            value = ",".join(f"{part:g}" for part in value if part is not None) or None
         words += [] if value is None else [option, str(value)]
     return words
 
 
-def _add_search(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="bisections of a search (%(default)s)")
-    parser.add_argument(
-        "--resolution", type=_positive, default=5.0, metavar="PERCENT", help="of a search (%(default)g)"
-    )
-    parser.add_argument("--step-s", type=_positive, default=10.0, metavar="S", help="its shortest step (%(default)g)")
-    parser.add_argument(
-        "--step-max-s", type=_positive, default=60.0, metavar="S", help="its longest step (%(default)g)"
-    )
+def positive(number: type[Number]) -> Callable[[str], Number]:
+    """What reads an option that is above 0 and has an end."""
 
+    def read(text: str) -> Number:
+        value = number(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+    read.__name__ = number.__name__  # argparse tells it of a text that is none.
+    return read

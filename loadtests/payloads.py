@@ -33,8 +33,9 @@ class Phantoms:
     seed: int = 0
     _drawn: dict[tuple[int, bool], Slice] = field(default_factory=dict, repr=False)
 
-    def at(self, prevalence: float) -> "Pool":
+    def at(self, prevalence: float | None) -> "Pool":
         """Those of which this share shows tumor, exactly, in an order of the seed's."""
+        assert prevalence is not None  # noqa: S101  `Settings` saw to it
         # The order is that of `make_phantoms`; a head that was drawn for another prevalence is not drawn again.
         tumors = np.arange(self.count) < round(self.count * prevalence)
         np.random.Generator(np.random.PCG64(self.seed)).shuffle(tumors)
@@ -57,7 +58,7 @@ class Pictures:
     folder: Path
     _pool: "Pool | None" = field(default=None, repr=False)
 
-    def at(self, prevalence: float) -> "Pool":  # noqa: ARG002  a folder has the prevalence that it has
+    def at(self, prevalence: float | None) -> "Pool":  # noqa: ARG002  a folder has the prevalence that it has
         """All of them.
 
         Raises:
@@ -69,10 +70,12 @@ class Pictures:
 
     def _read(self) -> list[Slice]:
         pictures, broken = [], []
+        if not self.folder.is_dir():
+            raise SettingsError(f"--payloads: {self.folder}: there is no such folder")
         try:
             scans = find_scans([self.folder])
         except ImageError as error:
-            raise SettingsError(f"payloads: {error}") from error
+            raise SettingsError(f"--payloads: {error}") from error
         for scan in scans:
             try:
                 pictures.append(load_picture(scan.path))
@@ -80,7 +83,7 @@ class Pictures:
                 broken.append(str(error))
         if broken:
             told = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
-            raise SettingsError(f"payloads: {len(broken)} of {len(scans)} pictures cannot be read: {told}")
+            raise SettingsError(f"--payloads: {len(broken)} of {len(scans)} pictures cannot be read: {told}")
         return pictures
 
 

@@ -147,6 +147,7 @@ class Record:
     Attributes:
         scheduled: how many requests were to be sent.
         unfinished: how many were sent, and had neither answer nor error when the stage was given up.
+        inherited: how many of earlier stages were still under way when it began.
         late: by how much each request was sent after it was scheduled: the generator's own error.
         last_s: when the last answer came, in seconds from the beginning of the stage.
         calls: by the name of what was asked.
@@ -155,6 +156,7 @@ class Record:
 
     scheduled: int = 0
     unfinished: int = 0
+    inherited: int = 0
     late: Histogram = field(default_factory=Histogram)
     last_s: float = 0.0
     calls: dict[str, CallCounts] = field(default_factory=dict)
@@ -179,10 +181,20 @@ class Record:
         else:
             window.failed += 1
 
+    def give_up(self, due_s: float, sent_s: float, in_flight: int) -> None:
+        """Counts a request that was sent and is no longer waited for; see `Outcome` and `add`."""
+        self.unfinished += 1
+        self.late.add(sent_s - due_s)
+        window = self.windows.setdefault(int(due_s), Window())
+        window.sent += 1
+        window.failed += 1
+        window.in_flight += in_flight
+
     def merge(self, other: "Record") -> None:
         """Adds what another process counted of the same stage."""
         self.scheduled += other.scheduled
         self.unfinished += other.unfinished
+        self.inherited += other.inherited
         self.late.merge(other.late)
         self.last_s = max(self.last_s, other.last_s)
         for name, counts in other.calls.items():
@@ -201,13 +213,14 @@ class Record:
     @property
     def sent(self) -> int:
         """How many requests were sent, answered or not."""
-        return self.late.count + self.unfinished
+        return self.late.count
 
     def to_json(self) -> dict[str, Any]:
         """As a message or a report has it."""
         return {
             "scheduled": self.scheduled,
             "unfinished": self.unfinished,
+            "inherited": self.inherited,
             "late": self.late.to_json(),
             "last_s": self.last_s,
             "calls": {name: counts.to_json() for name, counts in self.calls.items()},

@@ -7,6 +7,7 @@ from loadtests.compare import Difference
 from loadtests.limit import RULE, Limit
 from loadtests.result import StageResult
 from loadtests.slo import Slo
+from loadtests.stage import told_share
 
 FORMAT: Final = 1
 
@@ -19,13 +20,13 @@ class FoundLimit:
 
     Attributes:
         kind: `rate` or `users`.
-        prevalence: the share of the phantoms that shows tumor.
+        prevalence: see `Stage`.
         limit: what was found.
         throughput: slices a second, as a mean over the highest steps that passed, one of each bisection.
     """
 
     kind: str
-    prevalence: float
+    prevalence: float | None
     limit: Limit
     throughput: float | None = None
 
@@ -37,7 +38,7 @@ class FoundLimit:
         within = f", 95% interval {interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
         slices = f", {self.throughput:.1f} slices/s" if self.throughput else ""
         whose = "; the generator's own limit, not the server's" if self.limit.is_generators else ""
-        return f"{100 * self.prevalence:g}% tumor: {self.limit.load:.1f} {unit}{within}{slices}{whose}"
+        return f"{told_share(self.prevalence)}: {self.limit.load:.1f} {unit}{within}{slices}{whose}"
 
     def to_json(self) -> dict[str, Any]:
         """As the report's JSON has it."""
@@ -89,6 +90,7 @@ class Run:
         found = [self.problem] if self.problem else []
         if not self.is_search:
             found += [f"{r.stage.name}: invalid: {fault}" for r in self.results for fault in r.faults]
+            found += [f"{r.stage.name}: {r.failures}" for r in self.results if r.failures]
         found += [f"{r.stage.name}: objective missed: {missed}" for r in self.results for missed in self.broken(r)]
         return found + self.regressions
 
@@ -103,12 +105,20 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is right, 1 for a problem, a missed objective or a regression, 3 if only the run is invalid."""
+        """0 if all is right, 3 if a stage is invalid, 1 for anything worse.
+
+        Worse is a problem, a missed objective, a regression, and a stage of which nothing was answered. A search breaks
+        objectives on purpose: it is right when it came to its end.
+        """
         if self.was_interrupted:
             return EXIT_INTERRUPTED
         if self.problem or self.regressions or any(self.broken(result) for result in self.results):
             return EXIT_FAILED
-        if not self.is_search and any(result.faults for result in self.results):
+        if self.is_search:
+            return 0
+        if any(result.record.sent and not result.figures["answered"] for result in self.results):
+            return EXIT_FAILED
+        if any(result.faults for result in self.results):
             return EXIT_INVALID
         return 0
 

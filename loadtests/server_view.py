@@ -1,9 +1,16 @@
-"""What the server says of the same window: Triton's statistics and metrics, before a stage and after it."""
+"""What the server says of the same window: Triton's statistics and metrics, before a stage and after it.
+
+Where several servers share the requests, each of them is asked, and what they counted is added up. Several behind one
+address cannot be told apart: what does not fit together is left out and said, see also `StageResult.doubt`.
+"""
 
 import re
+import socket
 import urllib.request
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tritonclient.grpc import InferenceServerClient
@@ -14,9 +21,24 @@ from gliogate.contract import DETECTOR, ENSEMBLE, MODELS, SEGMENTER
 from loadtests.settings import Settings
 
 TIMEOUT_S: Final = 2.0
+AT_A_TIME: Final = 16
+"""How many servers are asked at a time."""
+
+_DNS: Final = "dns:///"
 PHASES: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+_COUNTERS: Final = (
+    "nv_inference_request_failure",
+    "gliogate_requests_total",
+    "gliogate_seconds_total",
+    "gliogate_slices_total",
+    "gliogate_batch_rows_count",
+    "gliogate_batch_rows_sum",
+)
+"""Those of the metrics that only grow, and are told."""
+
+Metrics = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @dataclass(frozen=True)
@@ -44,10 +66,24 @@ class ModelCounts:
             _less(self.batches, before.batches),
         )
 
+    def add(self, other: "ModelCounts") -> "ModelCounts":
+        """What both have counted."""
+        return ModelCounts(
+            _sum(self.requests, other.requests),
+            _sum(self.seconds, other.seconds),
+            self.slices + other.slices,
+            _sum(self.batches, other.batches),
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it was counted by one server: another one, or one that was started anew, may have counted less."""
+        return min([self.slices, *self.requests.values(), *self.batches.values()]) >= 0
+
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the server had counted at one time.
+    """What one server had counted at one time.
 
     Attributes:
         models: by name.
@@ -56,42 +92,96 @@ class Snapshot:
     """
 
     models: dict[str, ModelCounts] = field(default_factory=dict)
-    metrics: dict[tuple[str, tuple[tuple[str, str], ...]], float] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 
 
+Snapshots = Mapping[str, Snapshot]
+"""Of each server, by its address."""
+
+
 class ServerView:
-    """Asks a server for its counts.
+    """Asks a server, or each of several, for its counts.
 
     Args:
-        settings: where it is.
+        settings: where they are. A name that stands for several, `dns:///HOST:PORT`, is looked up each time.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._connection = Connection.to(settings.url, tls=settings.tls(), token=settings.token)
-        tls = self._connection.tls
+        self._settings = settings
+        self._servers: dict[str, _Server] = {}
+
+    def snapshot(self) -> Snapshots:
+        """What they have counted until now. What cannot be asked is a gap, and no error."""
+        try:
+            pages = addresses(self._settings)
+        except OSError as error:
+            return {self._settings.url: Snapshot(gaps=(f"no address of {self._settings.url}: {error}",))}
+        for address, page in pages.items():
+            if address not in self._servers:
+                self._servers[address] = _Server(self._settings, address, page)
+        # All at once: the windows are to be the same.
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            found = pool.map(lambda address: self._servers[address].snapshot(), pages)
+            return dict(zip(pages, found, strict=True))
+
+    def close(self) -> None:
+        """Ends the connections."""
+        for server in self._servers.values():
+            server.close()
+
+
+def addresses(settings: Settings) -> dict[str, str | None]:
+    """The addresses of all servers, HOST:PORT, each with its page of metrics; None where that has none of its own.
+
+    Raises:
+        OSError: a name cannot be looked up.
+    """
+    given, pages = settings.url.split(","), settings.metrics_url.split(",")
+    if len(given) == len(pages) > 1:
+        return dict(zip(given, pages, strict=True))
+    host, _, port = given[0].removeprefix(_DNS).rpartition(":")
+    if given[0].startswith(_DNS):
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        numbers = sorted({str(address[0]) for *_, address in found})
+        given = [f"[{number}]:{port}" if ":" in number else f"{number}:{port}" for number in numbers]
+    prefix, at_host, rest = pages[0].partition(f"//{host}")
+    if at_host:
+        return {address: f"{prefix}//{address.rpartition(':')[0]}{rest}" for address in given}
+    return dict.fromkeys(given, None) | {given[0]: pages[0]}
+
+
+class _Server:
+    """One server, at an address of its own."""
+
+    def __init__(self, settings: Settings, address: str, metrics_url: str | None) -> None:
+        tls = settings.tls()
+        if tls and settings.url.startswith(_DNS):
+            # Its certificate has the name that was looked up.
+            tls = replace(tls, server_name=settings.url.removeprefix(_DNS).rpartition(":")[0])
+        self._connection = Connection.to(address, tls=tls, token=settings.token)
         self._triton = InferenceServerClient(
             self._connection.target,
             creds=tls.credentials() if tls else None,
             channel_args=self._connection.channel_options(),
         )
-        self._metrics_url = settings.metrics_url
+        self._address, self._metrics_url = address, metrics_url
 
     def snapshot(self) -> Snapshot:
-        """What it has counted until now. What cannot be asked is a gap, and no error."""
-        gaps, models, metrics = [], {}, {}
+        gaps: list[str] = []
+        models: dict[str, ModelCounts] = {}
+        metrics: Metrics = {}
         try:
             models = {model.name: self._statistics(model.name) for model in MODELS}
         except InferenceServerException as error:
-            gaps.append(f"no statistics: {error.message()}")
+            gaps.append(f"no statistics from {self._address}: {error.message()}")
         try:
-            metrics = read_metrics(self._page())
+            metrics = read_metrics(self._page()) if self._metrics_url else {}
         except (OSError, ValueError) as error:
             gaps.append(f"no metrics from {self._metrics_url}: {error}")
         return Snapshot(models, metrics, tuple(gaps))
 
     def close(self) -> None:
-        """Ends the connection."""
         self._triton.close()
 
     def _statistics(self, model: str) -> ModelCounts:
@@ -101,9 +191,10 @@ class ServerView:
         return read_statistics(answer.model_stats)
 
     def _page(self) -> str:
-        if not self._metrics_url.startswith(("http://", "https://")):
+        url = self._metrics_url or ""
+        if not url.startswith(("http://", "https://")):
             raise ValueError("expected http://HOST:PORT/metrics")
-        with urllib.request.urlopen(self._metrics_url, timeout=TIMEOUT_S) as answer:  # noqa: S310  it is http
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  it is http
             return str(answer.read().decode())
 
 
@@ -122,23 +213,37 @@ def read_statistics(versions: Any) -> ModelCounts:
     return ModelCounts(requests, seconds, sum(version.inference_count for version in versions), batches)
 
 
-def read_metrics(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def read_metrics(page: str) -> Metrics:
     """The samples of a page in Prometheus's text format, by family and labels."""
     return {
         (name, tuple(sorted(_LABEL.findall(labels)))): float(value) for name, labels, value in _SAMPLE.findall(page)
     }
 
 
-def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
-    """What happened between two snapshots, as a report has it.
+def between(before: Snapshots, after: Snapshots) -> dict[str, Any]:
+    """What happened between two snapshots, as a report has it, of all servers together.
 
     Returns:
-        `models`: of each what it counted, `queue_ms` and the like as means over its requests; `gate`: what gliogate's
-        own counters say; `refused` and `cancelled` requests; `gpu`: of each its memory and use at the end; `breakdown`:
-        see `breakdown`; `gaps`: what could not be asked.
+        `servers`: the addresses of those whose counts are in it; `models`: of each what it counted, `queue_ms` and the
+        like as means over its requests; `gate`: what gliogate's own counters say; `refused` and `cancelled` requests;
+        `gpu`: of each its memory and use at the end; `breakdown`: see `breakdown`; `gaps`: what could not be asked.
     """
-    models = {name: counts.since(before.models[name]) for name, counts in after.models.items() if name in before.models}
-    grown = {key: value - before.metrics.get(key, 0.0) for key, value in after.metrics.items()}
+    gaps = {gap for snapshot in (*before.values(), *after.values()) for gap in snapshot.gaps}
+    gaps |= {f"{address} came or went: it is not in this view" for address in before.keys() ^ after.keys()}
+    models: dict[str, ModelCounts] = {}
+    grown: Metrics = {}
+    servers = []
+    for address in before.keys() & after.keys():
+        counted, metrics = _since(before[address], after[address])
+        if counted is None:
+            gaps.add(f"{address} was started anew, or is several servers behind one address: it is not in this view")
+            continue
+        servers += [address] if counted else []
+        for name, counts in counted.items():
+            models[name] = counts.add(models.get(name, ModelCounts()))
+        for key, value in metrics.items():
+            grown[key] = grown.get(key, 0.0) + value
+    has_metrics = bool(grown)
     failures = _by_label(grown, "nv_inference_request_failure", "reason", model=ENSEMBLE.name)
     requests = _by_label(grown, "gliogate_requests_total", "outcome")
     seconds = _by_label(grown, "gliogate_seconds_total", "stage")
@@ -150,14 +255,26 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, Any]:
         "rows": sum(_by_label(grown, "gliogate_batch_rows_sum", "").values()),
     }
     return {
+        "servers": sorted(servers),
         "models": {name: _told(counts) for name, counts in models.items()},
-        "gate": gate if after.metrics else None,
-        "refused": failures.get("REJECTED") if after.metrics else None,
-        "cancelled": failures.get("CANCELED", 0) + requests.get("cancelled", 0) if after.metrics else None,
-        "gpu": _gpus(after),
+        "gate": gate if has_metrics else None,
+        "refused": failures.get("REJECTED") if has_metrics else None,
+        "cancelled": failures.get("CANCELED", 0) + requests.get("cancelled", 0) if has_metrics else None,
+        "gpu": [gpu for snapshot in after.values() for gpu in _gpus(snapshot)],
         "breakdown": _breakdown(models, seconds),
-        "gaps": sorted({*before.gaps, *after.gaps}),
+        "gaps": sorted(gaps),
     }
+
+
+def _since(before: Snapshot, after: Snapshot) -> tuple[dict[str, ModelCounts] | None, Metrics]:
+    """What a server counted in between; None where it cannot have been the same one both times."""
+    models = {name: counts.since(before.models[name]) for name, counts in after.models.items() if name in before.models}
+    grown = {key: value - before.metrics.get(key, 0.0) for key, value in after.metrics.items() if key[0] in _COUNTERS}
+    # Without the page before, all that it has ever counted would seem to be of this window.
+    grown = grown if before.metrics else {}
+    if min(grown.values(), default=0.0) < 0 or not all(counts.is_possible for counts in models.values()):
+        return None, {}
+    return models, grown
 
 
 def _told(counts: ModelCounts) -> dict[str, Any]:
@@ -215,15 +332,17 @@ def _gpus(after: Snapshot) -> list[dict[str, Any]]:
     return list(by_gpu.values())
 
 
-def _by_label(
-    samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], family: str, label: str, **where: str
-) -> dict[str, float]:
+def _by_label(samples: Metrics, family: str, label: str, **where: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for (name, labels), value in samples.items():
         values = dict(labels)
         if name == family and all(values.get(key) == wanted for key, wanted in where.items()):
             found[values.get(label, "")] = found.get(values.get(label, ""), 0.0) + value
     return found
+
+
+def _sum(first: Counter[Any], second: Counter[Any]) -> Counter[Any]:
+    return Counter({key: first[key] + second[key] for key in first | second})
 
 
 def _less(after: Counter[Any], before: Counter[Any]) -> Counter[Any]:

@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import gevent
 from locust.env import Environment
+from locust.exception import RPCError
 
+from gliogate.runs import import_embedded
 from loadtests.callers import make_caller
 from loadtests.conductor import Conductor, Show
 from loadtests.driver import Driver
@@ -46,6 +48,15 @@ class Team:
 
 
 @contextmanager
+def embedded(settings: Settings) -> Iterator[Settings]:
+    """Starts a Triton on this machine, on the shipped model repository; gives the settings with its addresses."""
+    room = import_embedded()
+    with room.EmbeddedServer(room.find_model_repository(None)) as server:
+        addresses = {"url": server.url, "http_url": server.http_url.removeprefix("http://")}
+        yield replace(settings, **addresses, metrics_url=server.metrics_url)
+
+
+@contextmanager
 def conducting(settings: Settings, team: Team, show: Show, worker_arguments: list[str]) -> Iterator[Conductor]:
     """A conductor for a server that is ready.
 
@@ -70,7 +81,10 @@ def conducting(settings: Settings, team: Team, show: Show, worker_arguments: lis
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if team.workers:
-            environment.create_master_runner(team.host, team.port)
+            try:
+                environment.create_master_runner(team.host, team.port)
+            except RPCError as error:
+                raise FleetError(f"--master-host, --master-port: cannot listen there: {error}") from error
             fleet: Fleet = MasterFleet(environment)
             if team.spawned:
                 command = [sys.executable, "-m", "loadtests", *worker_arguments]

@@ -27,7 +27,8 @@ class Settings:
         url: HOST:PORT of Triton's gRPC endpoint.
         protocol: what the requests go over.
         http_url: HOST:PORT of its HTTP endpoint.
-        metrics_url: the page with its metrics.
+        metrics_url: the page with its metrics; where `url` is several addresses, as many with commas between, or one
+            that is the same page of each of their hosts.
         ca: a PEM file of the authorities that its certificate has to come from; clear text where it is None.
         token: sent with every request, over TLS.
         timeout_s: how long an answer may take, in seconds.
@@ -35,7 +36,7 @@ class Settings:
         users: of closed loops; None for the scenario's own.
         duration_s: seconds of the scenario; None for its own.
         process: how arrivals are spaced.
-        prevalence: shares of the phantoms that show tumor; a scenario is run for each.
+        prevalence: shares of the phantoms that show tumor, a scenario is run for each; None for `payloads`.
         payloads: a folder of pictures to send in place of phantoms.
         pool: how many phantoms are drawn.
         seed: of everything that is drawn.
@@ -53,7 +54,7 @@ class Settings:
     users: int | None = None
     duration_s: float | None = None
     process: Process = "poisson"
-    prevalence: tuple[float, ...] = (0.35,)
+    prevalence: tuple[float | None, ...] = (0.35,)
     payloads: Path | None = None
     pool: int = 128
     seed: int = 0
@@ -73,7 +74,9 @@ class Settings:
                 raise SettingsError(f"{OPTIONS[name]} is {given[name]:g}, expected above 0")
         if given.get("seed", 0) < 0:
             raise SettingsError(f"--seed is {given['seed']}, expected 0 or more")
-        given["prevalence"] = _prevalences(str(given.get("prevalence", "0.35")))
+        if "payloads" in given and "prevalence" in given:
+            raise SettingsError("--prevalence is of phantoms; the pictures of --payloads have the one that they have")
+        given["prevalence"] = (None,) if "payloads" in given else _prevalences(str(given.get("prevalence", "0.35")))
         url = given.setdefault("url", os.environ.get(URL_VARIABLE, DEFAULT_URL))
         try:
             target_of(url)
@@ -81,8 +84,13 @@ class Settings:
             raise SettingsError(f"--url: {error}") from error
         host = url.split(",")[0].removeprefix("dns:///").rpartition(":")[0]
         given["http_url"] = str(given.get("http_url", f"{host}:{HTTP_PORT}")).removeprefix("http://")
-        given.setdefault("metrics_url", f"http://{host}:{METRICS_PORT}/metrics")
-        return cls(**given, token=os.environ.get(TOKEN_VARIABLE) or None)
+        pages = given.setdefault("metrics_url", f"http://{host}:{METRICS_PORT}/metrics").count(",") + 1
+        if pages not in (1, servers := url.count(",") + 1):
+            raise SettingsError(f"--metrics-url has {pages} pages, expected one, or as many as --url has: {servers}")
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        if token and "ca" not in given:
+            raise SettingsError(f"there is a token in {TOKEN_VARIABLE}, which goes over TLS only: give --ca too")
+        return cls(**given, token=token)
 
     def tls(self) -> TLS | None:
         """How the connection is encrypted.
@@ -102,7 +110,8 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """As a report has it; of the token only that there was one."""
         told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
-        return told | {"prevalence": list(self.prevalence), "token": self.token is not None}
+        shares = [share for share in self.prevalence if share is not None]
+        return told | {"prevalence": shares or None, "token": self.token is not None}
 
 
 OPTIONS: Final = {
@@ -130,7 +139,7 @@ def add_arguments(parser: Any) -> None:
     add["url"](metavar="HOST:PORT", help=f"gRPC address of the server (default: ${URL_VARIABLE}, or {DEFAULT_URL})")
     add["protocol"](choices=("grpc", "http"), help="what the requests go over (default: grpc)")
     add["http_url"](metavar="HOST:PORT", help=f"HTTP address of the server (default: its host, port {HTTP_PORT})")
-    add["metrics_url"](metavar="URL", help=f"its metrics (default: its host, port {METRICS_PORT})")
+    add["metrics_url"](metavar="URL[,URL…]", help=f"its metrics (default: its host, port {METRICS_PORT})")
     add["ca"](
         type=Path, metavar="FILE", help=f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}"
     )

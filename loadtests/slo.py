@@ -37,16 +37,22 @@ class Objective:
     limit: float
 
     def measured(self, result: StageResult) -> float | None:
-        """The figure of a stage, in the limit's unit; None where there is none."""
-        latency = result.record.total.corrected
+        """The figure of a stage, in the limit's unit; None where there is none.
+
+        A request that failed is slower than any limit: a server that refuses half of them at once is not fast.
+        """
+        total = result.record.total
+        latency, failed = total.corrected, total.failed + result.record.unfinished
+        if not latency.count and self.figure in ("latency", "mean", "max"):
+            return None
         match self.figure:
             case "latency":
                 assert self.percent is not None  # noqa: S101  the parser saw to it
-                return latency.percentile(self.percent)
+                return latency.percentile(self.percent, failed)
             case "mean":
-                return latency.mean_s
+                return math.inf if failed else latency.mean_s
             case "max":
-                return latency.longest_s
+                return math.inf if failed else latency.longest_s
             case name:
                 return result.figures[name]
 
@@ -64,13 +70,15 @@ class Objective:
         value = self.measured(result)
         if value is None:
             return f"{self.text}: nothing was answered"
+        if value == math.inf:
+            return f"{self.text}: {100 * (result.figures['errors'] or 0):.3g}% failed, which counts as slower than that"
         unit = {"errors": f"{100 * value:.3g}%", "throughput": f"{value:.1f}/s"}
         return f"{self.text}: {unit.get(self.figure, f'{1000 * value:.1f} ms')}"
 
 
 @dataclass(frozen=True)
 class Slo:
-    """Conditions that all have to be met; latencies count from when a request was scheduled."""
+    """Conditions that all have to be met; latencies count from when a request was scheduled, and failing as endless."""
 
     objectives: tuple[Objective, ...]
 

@@ -7,6 +7,11 @@ from loadtests.arrivals import Arrivals
 from loadtests.calls import Mix
 
 
+def told_share(prevalence: float | None) -> str:
+    """What the requests of a stage hold, in words."""
+    return "pictures" if prevalence is None else f"{100 * prevalence:g}% tumor"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of load, for a while. Exactly one of `arrivals` and `users` is given.
@@ -18,7 +23,7 @@ class Stage:
         users: how many send one after the other: closed loop, the next when the last was answered.
         calls: in a closed loop, how many calls each user makes at most; 0 for as many as there is time for.
         mix: what is asked.
-        prevalence: the share of the phantoms that shows tumor.
+        prevalence: the share of the phantoms that shows tumor; None for the pictures of a folder.
         warm_up_s: how long at the beginning nothing is counted; part of the duration.
         seed: of what is drawn in the stage.
     """
@@ -29,7 +34,7 @@ class Stage:
     users: int = 0
     calls: int = 0
     mix: Mix = field(default_factory=Mix)
-    prevalence: float = 0.35
+    prevalence: float | None = 0.35
     warm_up_s: float = 0.0
     seed: int = 0
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,9 +13,23 @@ if TYPE_CHECKING:
     from loadtests.result import StageResult
     from loadtests.run import Run
 
-__all__ = ["write_report"]
+__all__ = ["check_folder", "write_report"]
 
 TOLD: Final = ("name", "is_valid", "prevalence", "users", "call")
+
+
+def check_folder(folder: Path) -> None:
+    """Makes the folder, before hours of load end in a report that cannot be written.
+
+    Raises:
+        ReportError: it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _refused(folder, error) from error
 
 
 def write_report(folder: Path, run: "Run") -> Path:
@@ -39,8 +54,12 @@ def write_report(folder: Path, run: "Run") -> Path:
         with replacing(page) as partial:
             partial.write_text(render_page(run), encoding="utf-8")
     except OSError as error:
-        raise ReportError(f"{folder}: the report cannot be written here: {error.strerror or error}") from error
+        raise _refused(folder, error) from error
     return page
+
+
+def _refused(folder: Path, error: OSError) -> ReportError:
+    return ReportError(f"{folder}: the report cannot be written here: {error.strerror or error}")
 
 
 def _write_csv(path: Path, run: "Run") -> None:

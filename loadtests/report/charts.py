@@ -1,63 +1,124 @@
 """The plots of the page."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from gliogate.contract import ENSEMBLE
+from loadtests.arrivals import Flat
 from loadtests.record import Window
 from loadtests.result import StageResult
-from training.report.plots import Axis, Plot
+from loadtests.stage import told_share
+from training.report.plots import Axis, Ink, Plot
 
-WIDE = (960, 300)
+WIDE, SMALL = (960, 300), (480, 300)
 POINTS = 120
 """Points of a line over time, at most."""
 
 
 @dataclass(frozen=True)
-class RatePlot:
-    """Latency against rate, p50 and p99.
+class LoadPlot:
+    """A figure against the load that it was measured under, of stages that asked the same.
 
     Attributes:
-        prevalence: the share of the phantoms that shows tumor.
-        is_open: whether the rates are those offered, in an open loop, or those answered, in a closed one.
+        figure: what is shown.
+        told: of which stages, and what the load is.
         svg: the plot.
     """
 
-    prevalence: float
-    is_open: bool
+    figure: str
+    told: str
     svg: Markup
 
 
-def rate_plots(results: Sequence[StageResult]) -> list[RatePlot]:
-    """One plot for each prevalence and kind of loop of which there are two loads or more."""
-    plots = []
-    for prevalence, is_open in sorted({(result.stage.prevalence, result.stage.is_open) for result in results}):
-        points = sorted(
-            (result.stage.users, rate, p50, p99, result.stage.name)
-            for result in results
-            if (result.stage.prevalence, result.stage.is_open) == (prevalence, is_open)
-            and (rate := result.figures["offered_rate" if is_open else "rate"]) is not None
-            and (p50 := result.figures["p50_ms"]) is not None
-            and (p99 := result.figures["p99_ms"]) is not None
-        )
-        if len(points) < 2:
-            continue
-        _, rates, middle, slow, names = zip(*points, strict=True)
-        plot = Plot(
-            Axis.over("requests a second", [0, *rates]),
-            Axis.over("latency, ms", [0, *slow]),
-            label="latency against rate, p50 and p99",
-            size=(480, 300),
-        )
-        plot.line(rates, slow, ink="second")
-        plot.line(rates, middle)
-        for rate, p50, p99, name in zip(rates, middle, slow, names, strict=True):
-            plot.dot(rate, p99, ink="second", note=f"{name}: p99 {p99:.1f} ms")
-            plot.dot(rate, p50, note=f"{name}: p50 {p50:.1f} ms")
-        plots.append(RatePlot(prevalence, is_open, plot.svg()))
+def load_plots(results: Sequence[StageResult]) -> list[LoadPlot]:
+    """Latency, batches and throughput against the load, of stages that differ in nothing else, two or more."""
+    groups: dict[object, list[StageResult]] = {}
+    for result in results:
+        stage = result.stage
+        has_one_load = stage.arrivals is None or isinstance(stage.arrivals.profile, Flat)
+        if has_one_load and result.figures["p99_ms"] is not None:
+            groups.setdefault((stage.prevalence, stage.mix, stage.is_open), []).append(result)
+    plots: list[LoadPlot] = []
+    for group in groups.values():
+        stage = group[0].stage
+        told = f"{told_share(stage.prevalence)}, {' and '.join(call.name for call in stage.mix.calls)}, "
+        if stage.is_open:
+            plots += _open_plots(group, f"{told}open loop: the rates are those offered")
+        else:
+            plots += _closed_plots(group, f"{told}closed loop")
     return plots
+
+
+def _open_plots(group: list[StageResult], told: str) -> list[LoadPlot]:
+    plots, loads = [], _by_load(group, lambda result: result.figures["offered_rate"])
+    if len(loads) > 1:
+        plots.append(LoadPlot("Latency against rate", told, _latency_plot(loads, "requests a second")))
+    batches = [
+        (load, result, mean)
+        for load, result in loads
+        if (mean := result.server.get("models", {}).get(ENSEMBLE.name, {}).get("mean_batch")) is not None
+    ]
+    if len(batches) > 1:
+        plots.append(LoadPlot("Mean batch against rate", told, _single_plot(batches, "requests a second", "slices")))
+    return plots
+
+
+def _closed_plots(group: list[StageResult], told: str) -> list[LoadPlot]:
+    loads = _by_load(group, lambda result: float(result.stage.users))
+    if len(loads) < 2:
+        return []
+    slices = [(load, result, result.figures["throughput"] or 0.0) for load, result in loads]
+    return [
+        LoadPlot("Throughput against users", told, _single_plot(slices, "users", "slices a second")),
+        LoadPlot("Latency against users", told, _latency_plot(loads, "users")),
+    ]
+
+
+def _by_load(
+    group: Sequence[StageResult], load: Callable[[StageResult], float | None]
+) -> list[tuple[float, StageResult]]:
+    """The stages with their loads, the lowest first; of equal ones the last that was measured."""
+    found = {value: result for result in group if (value := load(result))}
+    return [(value, found[value]) for value in sorted(found)]
+
+
+def _latency_plot(loads: list[tuple[float, StageResult]], name: str) -> Markup:
+    values = [(load, result.stage.name, result.figures) for load, result in loads]
+    axis, unit = _latency_axis([figures["p99_ms"] or 0.0 for *_, figures in values])
+    plot = Plot(
+        Axis.over(name, [0, *(load for load, *_ in values)]), axis, label=f"p50 and p99 against {name}", size=SMALL
+    )
+    inks: dict[str, Ink] = {"p99": "second", "p50": "first"}
+    for figure, ink in inks.items():
+        points = [(load, stage, figures[f"{figure}_ms"] or 0.0) for load, stage, figures in values]
+        plot.line([load for load, *_ in points], [value / unit for *_, value in points], ink=ink)
+        for load, stage, value in points:
+            plot.dot(load, value / unit, ink=ink, note=f"{stage}: {figure} {value:.1f} ms")
+    return plot.svg()
+
+
+def _single_plot(points: list[tuple[float, StageResult, float]], load: str, name: str) -> Markup:
+    values = [value for *_, value in points]
+    plot = Plot(
+        Axis.over(load, [0, *(point[0] for point in points)]),
+        Axis.over(name, [0, *values]),
+        label=f"{name} against {load}",
+        size=SMALL,
+    )
+    plot.line([point[0] for point in points], values)
+    for at, result, value in points:
+        plot.dot(at, value, note=f"{result.stage.name}: {value:.1f} {name}")
+    return plot.svg()
+
+
+def _latency_axis(values_ms: Sequence[float]) -> tuple[Axis, float]:
+    """An axis in milliseconds, or in seconds where numbers would be long; and its unit in milliseconds."""
+    unit = 1000.0 if max(values_ms) >= 1000 else 1.0
+    name = "latency, s" if unit > 1 else "latency, ms"
+    return Axis.over(name, [0, *(value / unit for value in values_ms)]), unit
 
 
 def time_plot(results: Sequence[StageResult]) -> Markup | None:
@@ -83,15 +144,14 @@ def time_plot(results: Sequence[StageResult]) -> Markup | None:
     highest = max((value for piece in pieces for value in piece[2]), default=None)
     if highest is None:
         return None
+    axis, unit = _latency_axis([highest])
     plot = Plot(
-        Axis.over("seconds, by when a request was due", [0, begin]),
-        Axis.over("latency, ms", [0, highest]),
-        label="p50 and p99 over time",
-        size=WIDE,
+        Axis.over("seconds, by when a request was due", [0, begin]), axis, label="p50 and p99 over time", size=WIDE
     )
     for border in borders[:-1]:
-        plot.guide((border, 0), (border, highest))
-    for times, middle, slow in pieces:
+        plot.guide((border, 0), (border, axis.high))
+    for times, *lines in pieces:
+        middle, slow = ([value / unit for value in line] for line in lines)
         plot.line(times, slow, ink="second")
         plot.line(times, middle)
         if len(times) == 1:
@@ -133,17 +193,17 @@ class Part:
 
     Attributes:
         name: where it was spent.
-        ms: how long.
+        ms: how long; None where it is not known.
         share: of the whole.
     """
 
     name: str
-    ms: float
+    ms: float | None
     share: float
 
 
 def breakdown_parts(result: StageResult) -> list[Part]:
     """Where the mean request's time went; empty where the server did not say."""
     parts = result.breakdown or {}
-    total = sum(parts.values())
-    return [Part(name, value, value / total if total else 0.0) for name, value in parts.items()]
+    total = sum(value or 0.0 for value in parts.values()) or 1.0
+    return [Part(name, value, (value or 0.0) / total) for name, value in parts.items()]

@@ -1,11 +1,13 @@
 """The page of a run."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtests.limit import RULE
+from loadtests.limit import BEYOND, RULE
 from loadtests.report import charts
 from loadtests.result import latencies
+from loadtests.stage import told_share
 from training.report.frame import render
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ def render_page(run: "Run") -> str:
         run=run,
         results=run.results,
         rule=RULE if run.is_search else None,
-        rates=charts.rate_plots(run.results),
+        command=shlex.join(run.environment["command"]),
+        beyond=BEYOND,
+        told_share=told_share,
+        loads=charts.load_plots(run.results),
         times=charts.time_plot(run.results),
         batches=charts.batch_plots(run.results),
         parts={result.stage.name: charts.breakdown_parts(result) for result in run.results},
@@ -32,7 +37,9 @@ def render_page(run: "Run") -> str:
         errors=[
             (result.stage.name, name, count) for result in run.results for name, count in _errors(result.to_json())
         ],
-        gaps=sorted({gap for result in run.results for gap in result.server.get("gaps", ())}),
+        gaps=sorted({gap for result in run.results for gap in result.server.get("gaps", ())})
+        + [f"{result.stage.name}: {result.doubt}" for result in run.results if result.doubt],
+        servers=sorted({server for result in run.results for server in result.server.get("servers", ())}),
         clocks=sorted({clock for result in run.results for clock in result.clocks}, key=lambda clock: clock.worker),
     )
 

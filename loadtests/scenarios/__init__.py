@@ -7,7 +7,7 @@ from types import ModuleType
 
 from loadtests.errors import SettingsError
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, told_share
 
 
 def names() -> list[str]:
@@ -31,7 +31,7 @@ def stages(name: str, settings: Settings) -> list[Stage]:
         replace(
             stage,
             prevalence=prevalence,
-            name=f"{stage.name}, {100 * prevalence:g}% tumor" if several else stage.name,
+            name=f"{stage.name}, {told_share(prevalence)}" if several else stage.name,
             seed=settings.seed,
         )
         for prevalence in settings.prevalence

@@ -15,4 +15,5 @@ def stages(settings: Settings) -> list[Stage]:
     counts = sorted({*(2**power for power in range(most.bit_length())), most})
     counts = [count for count in counts if count <= most]
     each_s = settings.duration_s / len(counts) if settings.duration_s else STAGE_S
-    return [Stage(f"{count} users", each_s, users=count, warm_up_s=min(1.0, each_s / 5)) for count in counts]
+    warm_up_s = min(1.0, each_s / 5)
+    return [Stage(f"{count} user{'s' * (count > 1)}", each_s, users=count, warm_up_s=warm_up_s) for count in counts]

@@ -212,6 +212,31 @@ def test_a_missed_objective_exits_with_1(output):
     assert report["findings"][0].startswith("server at 10/s: objective missed: p50<1ms: ")
 
 
+def test_nothing_answered_is_not_all_well(output):
+    with instant_server(work_s=0.3) as port:
+        url, words = f"127.0.0.1:{port}", ["single-stream", "--duration", "3", "--timeout-s", "0.1"]
+        report, said = loadtests(*words, url=url, output=output, expected=EXIT_FAILED)
+    assert "requests failed: " in said
+    assert report["findings"][0].startswith("single stream: all of ")
+
+
+def test_what_cannot_work_is_said_before_the_load(tmp_path, output):
+    (tmp_path / "taken").write_text("a file")
+    with instant_server() as port, socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        url, master = f"127.0.0.1:{port}", str(busy.getsockname()[1])
+        for words, folder, told in (
+            (["server"], tmp_path / "taken", "taken: the report cannot be written here"),
+            (["server", "--slo", ""], output, "--slo: cannot read ''"),
+            (["server", "step", "--find-max", "--slo", "p99<1s"], output, "--find-max is of one scenario"),
+            (["server", "--workers", "1", "--master-port", master], output, "--master-port: cannot listen there"),
+        ):
+            _, said = loadtests(*words, url=url, output=folder, expected=EXIT_USAGE)
+            assert told in said
+            assert said.count("\n") == 1, said
+
+
 def test_a_server_that_is_not_there_is_one_line(output):
     report, said = loadtests("server", url="127.0.0.1:9", output=output, expected=EXIT_USAGE)
     assert said.startswith("loadtests: error: no Triton answers gRPC at 127.0.0.1:9")

@@ -58,6 +58,19 @@ def test_stages_are_compared_by_name():
         compare([stage(1, name="a")], [stage(2, name="b")])
 
 
+def test_another_load_under_the_same_name_is_no_baseline():
+    before, after = stage(1, requests=600), stage(2)
+    told = "the baseline's stage 'server' is another load: arrivals .*Flat.rate=10.0.* there, .*Flat.rate=20.0.* here"
+    with pytest.raises(ReportError, match=told):
+        compare([before], [after])
+
+
+def test_what_is_invalid_is_no_regression():
+    slower = stage(2, slower=2.0)
+    slower.record.scheduled += 1
+    assert set(verdicts(stage(1), slower).values()) <= {"same", "unclear"}
+
+
 def test_an_earlier_run_is_read_whole(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"stages": [stage(1).to_json()]}))

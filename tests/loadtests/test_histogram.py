@@ -59,6 +59,13 @@ def test_an_empty_one_has_no_percentiles():
     assert (histogram.count, histogram.percentile(50), histogram.mean_s, histogram.longest_s) == (0, None, None, None)
 
 
+def test_what_never_ends_is_longer_than_anything():
+    histogram = Histogram.of([0.1] * 98)
+    assert histogram.percentile(98, endless=2) == pytest.approx(0.1, rel=1e-3)
+    assert histogram.percentile(99, endless=2) == math.inf
+    assert Histogram().percentile(50, endless=1) == math.inf
+
+
 def test_the_highest_percentile_is_the_longest_duration():
     histogram = Histogram.of([0.001, 1.234567])
     assert histogram.percentile(100) == histogram.longest_s == 1.234567

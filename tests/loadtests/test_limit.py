@@ -93,6 +93,11 @@ def test_requests_that_pile_up_are_not_steady():
     assert steady_fault(result_of([0.1] * 90, in_flight=[0] * 60 + [2] * 30, duration_s=9.0)) is None
 
 
+def test_refusing_at_once_is_not_fast():
+    step = judge(result_of([0.1] * 50, errors=50), Slo.parse("p99<200ms"), 10.0, 0)
+    assert step.faults == ("p99<200ms: 50% failed, which counts as slower than that",)
+
+
 def test_a_step_passes_if_it_is_valid_and_steady_and_keeps_to_the_slo():
     slo = Slo.parse("p99<200ms")
     assert judge(result_of([0.1] * 100), slo, 10.0, 0).passed

@@ -30,7 +30,7 @@ def test_no_two_requests_are_alike():
 def test_a_folder_is_sent_as_it_is(tmp_path):
     picture = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)
     cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
-    pool = Pictures(tmp_path).at(0.35)
+    pool = Pictures(tmp_path).at(None)
     for number in (0, 1, 7):
         np.testing.assert_array_equal(pool.take(number)[0], picture)
 
@@ -42,9 +42,11 @@ def test_broken_files_of_a_folder_are_all_named(tmp_path):
     with pytest.raises(
         SettingsError, match=r"payloads: 2 of 3 pictures cannot be read: .*bad\.png: .*empty\.tif: is empty"
     ):
-        Pictures(tmp_path).at(0.35)
+        Pictures(tmp_path).at(None)
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"payloads: .*no scans in this folder"):
-        Pictures(tmp_path).at(0.35)
+    with pytest.raises(SettingsError, match=r"--payloads: .*no scans in this folder"):
+        Pictures(tmp_path).at(None)
+    with pytest.raises(SettingsError, match=r"--payloads: .*nowhere: there is no such folder"):
+        Pictures(tmp_path / "nowhere").at(None)

@@ -8,13 +8,16 @@ from html.parser import HTMLParser
 import pytest
 from load_results import result_of
 
+from loadtests.arrivals import Arrivals, Steps
+from loadtests.calls import DETECTOR, Mix
 from loadtests.compare import compare
 from loadtests.errors import ReportError
 from loadtests.limit import Limit, Step
-from loadtests.report import write_report
+from loadtests.report import check_folder, write_report
 from loadtests.result import Clock, StageResult
 from loadtests.run import FoundLimit, Run
 from loadtests.slo import Slo
+from loadtests.stage import Stage
 
 ENVIRONMENT = {"started": "now", "command": ["x"], "commit": None, "python": "3", "packages": {}, "cpu": "c"}
 ENVIRONMENT |= {"cores": 2, "system": "s"}
@@ -72,7 +75,7 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
         slower,
         slo=Slo.parse("p99<50ms"),
         limits=[FoundLimit("rate", 0.35, limit, 31.0)],
-        differences=compare([result_of([0.05] * 200)], [served]),
+        differences=compare([result_of([0.05] * 200, errors=2)], [served]),
         problem="the server was lost",
     )
     text = page_of(run, tmp_path)
@@ -82,12 +85,14 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
         "&lt;b&gt;fast&lt;/b&gt;",
         "31.0 arrivals/s",
         "Beyond it the generator fell behind",
+        '33.0 /s</td><td class="bad">late</td>',
         "ServerUnavailableError",
         "Batch sizes of brain_tumor",
         "1.0 of 2.0 GiB used, 50% busy",
         "no metrics: &lt;refused&gt;",
         "2.00 ms ahead and corrected for, to ±0.10 ms",
         "Latency against rate",
+        "Mean batch against rate",
         "Percentiles over time",
         "regression",
     ):
@@ -97,8 +102,36 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
 def test_a_run_that_measured_nothing_has_a_page_all_the_same(tmp_path):
     assert "No stage was run." in page_of(run_of(problem="no server"), tmp_path)
     text = page_of(run_of(result_of([], errors=3)), tmp_path)
-    assert "The server told nothing of it." in text
+    assert "Nothing is known of it" in text
+    assert "all of 3 requests failed: 3 ServerUnavailableError" in text
     assert "Percentiles over time" not in text
+
+
+def test_only_stages_that_asked_the_same_share_a_plot(tmp_path):
+    slow, fast = result_of([0.1] * 50, name="slow"), result_of([0.1] * 100, name="fast")
+    assert "Latency against rate" in page_of(run_of(slow, fast), tmp_path)
+    others = [
+        replace(slow.stage, mix=Mix((DETECTOR,))),
+        replace(slow.stage, prevalence=None),
+        replace(slow.stage, arrivals=Arrivals(Steps(((1.0, 2.0), (1.0, 9.0))))),
+    ]
+    for stage in others:
+        assert "Latency against rate" not in page_of(run_of(StageResult(stage, slow.record), fast), tmp_path)
+
+
+def test_a_ramp_is_told_by_its_users(tmp_path):
+    stages = [StageResult(Stage(f"{users} users", 9.0, users=users), result_of([0.1] * 50).record) for users in (1, 2)]
+    text = page_of(run_of(*stages), tmp_path)
+    assert "Throughput against users" in text
+    assert "Latency against users" in text
+
+
+def test_a_run_that_is_right_says_so(served, tmp_path):
+    right = StageResult(served.stage, result_of([0.1] * 200).record)
+    assert "Every request was answered, and every stage is valid; p99&lt;1s was met." in page_of(
+        run_of(right, slo=Slo.parse("p99<1s")), tmp_path
+    )
+    assert "Every request was answered" not in page_of(run_of(served), tmp_path)
 
 
 def test_json_and_csv_hold_the_figures(served, tmp_path):
@@ -114,3 +147,5 @@ def test_a_folder_that_cannot_be_written_is_named(served, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ReportError, match=r"taken: the report cannot be written here: "):
         write_report(tmp_path / "taken", run_of(served))
+    with pytest.raises(ReportError, match=r"taken: the report cannot be written here: "):
+        check_folder(tmp_path / "taken")

@@ -61,17 +61,75 @@ def test_a_generator_that_fell_behind_is_declared_invalid_with_how_far():
     assert StageResult(result.stage, Record(scheduled=9)).faults == ["no request was sent"]
 
 
+def test_what_was_sent_late_and_never_answered_was_late_too():
+    result = result_of([0.01] * 50)
+    for _ in range(50):
+        result.record.give_up(9.0, 9.5, 3)
+    result.record.scheduled += 50
+    assert result.figures["errors"] == 0.5
+    assert result.record.windows[9].failed == 50
+    assert result.faults == [
+        "the generator fell behind: 1% of the requests were sent more than 500.0 ms late (10 ms are allowed), "
+        "the latest 500.0 ms"
+    ]
+
+
+def test_a_stage_that_began_among_requests_of_another_is_invalid():
+    result = result_of([0.01] * 50)
+    result.record.inherited = 7
+    assert result.faults == ["7 requests of earlier stages were still under way when it began"]
+
+
 def test_a_lost_worker_makes_a_run_invalid():
     result = StageResult(result_of([0.1]).stage, result_of([0.1]).record, lost=("b",))
+    result.record.scheduled = 0
     assert result.faults == ["worker b was lost, and what it had not yet told"]
 
 
 def test_errors_and_what_was_never_answered_are_no_latencies():
     result = result_of([0.1] * 90, errors=9)
-    result.record.unfinished, result.record.scheduled = 1, 100
+    result.record.give_up(1.0, 1.0, 0)
+    result.record.scheduled = 100
     figures = result.figures
     assert (figures["requests"], figures["answered"], figures["failed"], figures["errors"]) == (100, 90, 10, 0.1)
     assert figures["max_ms"] == pytest.approx(100)
+
+
+def test_failures_are_told_by_their_kind():
+    result = result_of([0.1] * 90, errors=9)
+    result.record.give_up(1.0, 1.0, 0)
+    assert result.failures == "10 of 100 requests failed: 9 ServerUnavailableError, 1 unfinished"
+    assert result_of([], errors=3).failures == "all of 3 requests failed: 3 ServerUnavailableError"
+    assert result_of([0.1]).failures is None
+
+
+def test_in_a_closed_loop_nothing_is_late():
+    record = result_of([0.1] * 9).record
+    figures = StageResult(Stage("s", 9.0, users=1), record).figures
+    assert (figures["late_p99_ms"], figures["offered_rate"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("counted", "errors", "doubt"),
+    [
+        (1000, 0, None),
+        (900, 0, None),
+        (1100, 0, None),
+        (500, 0, "500 slices were counted by the server that was asked, 1000 answered: others answered too"),
+        (2000, 0, "2000 slices were counted by the server that was asked, 1000 answered: somebody else sends"),
+        (2000, 500, None),
+    ],
+)
+def test_a_view_that_is_not_of_these_requests_is_doubted(counted, errors, doubt):
+    result = result_of([0.1] * 1000, errors=errors)
+    told = StageResult(result.stage, result.record, {"models": {"brain_tumor": {"slices": counted}}}).doubt
+    assert told is None if doubt is None else told.startswith(doubt)
+
+
+def test_a_server_whose_mean_is_above_the_clients_leaves_nothing_to_the_network():
+    result = result_of([0.1] * 50)
+    told = StageResult(result.stage, result.record, {"breakdown": {"queue": 120.0}}).breakdown
+    assert told == {"generator": 0.0, "network": None, "queue": 120.0}
 
 
 def test_where_the_time_went_adds_up_to_the_mean_request():
@@ -117,4 +175,7 @@ def test_the_exit_code_is_the_verdict():
     assert run_of(invalid, slo=slo).exit_code == 3
     assert run_of(slow, invalid, slo=slo, is_search=True).exit_code == 0
     assert run_of(good, problem="the server was lost").exit_code == 1
+    nothing = result_of([], errors=3)
+    assert run_of(good, nothing).exit_code == 1
+    assert run_of(good, nothing).findings == ["stage: all of 3 requests failed: 3 ServerUnavailableError"]
     assert run_of(good, was_interrupted=True).exit_code == 130

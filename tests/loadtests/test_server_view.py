@@ -5,7 +5,8 @@ import pytest
 from tiny_networks import slices
 
 from gliogate import Client
-from loadtests.server_view import ServerView, between, read_metrics
+from gliogate.embedded import EmbeddedServer
+from loadtests.server_view import ServerView, addresses, between, read_metrics
 from loadtests.settings import Settings
 
 
@@ -58,8 +59,82 @@ def test_a_server_that_is_gone_is_a_gap_and_no_error():
     view = ServerView(Settings(url="127.0.0.1:9", metrics_url="ftp://nowhere"))
     seen = between(view.snapshot(), view.snapshot())
     view.close()
-    assert [gap.partition(":")[0] for gap in seen["gaps"]] == ["no metrics from ftp", "no statistics"]
-    assert seen["breakdown"] is None
+    assert [gap.partition(": ")[0] for gap in seen["gaps"]] == [
+        "no metrics from ftp://nowhere",
+        "no statistics from 127.0.0.1:9",
+    ]
+    assert (seen["breakdown"], seen["servers"]) == (None, [])
+
+
+@pytest.fixture(scope="module")
+def second_server(tiny_repository):
+    with EmbeddedServer(tiny_repository) as server:
+        yield server
+
+
+def ask(server, count):
+    with Client(server.url) as client:
+        for _ in range(count):
+            client.analyze(slices(0.75)[0])
+
+
+def test_what_several_servers_count_is_added_up(tiny_server, second_server):
+    both = [tiny_server, second_server]
+    urls, pages = (",".join(getattr(each, name) for each in both) for name in ("url", "metrics_url"))
+    view = ServerView(Settings(url=urls, metrics_url=pages))
+    for server in both:
+        ask(server, 1)
+    before = view.snapshot()
+    ask(tiny_server, 3)
+    ask(second_server, 2)
+    seen = between(before, view.snapshot())
+    view.close()
+    assert (seen["servers"], seen["gaps"]) == (sorted(server.url for server in both), [])
+    assert seen["models"]["brain_tumor"]["slices"] == seen["gate"]["requests"]["answered"] == 5
+
+
+def test_two_servers_behind_one_address_and_one_that_went_are_left_out(tiny_server, second_server):
+    ask(tiny_server, 5)
+    views = [ServerView(Settings(url=each.url, metrics_url=each.metrics_url)) for each in (tiny_server, second_server)]
+    (first,), (second,) = (view.snapshot().values() for view in views)
+    for view in views:
+        view.close()
+    seen = between({"a:1": first, "b:1": second}, {"a:1": second})
+    assert seen["gaps"] == [
+        "a:1 was started anew, or is several servers behind one address: it is not in this view",
+        "b:1 came or went: it is not in this view",
+    ]
+    assert (seen["models"], seen["servers"], seen["breakdown"]) == ({}, [], None)
+
+
+def test_a_name_that_stands_for_several_is_looked_up():
+    page = "http://localhost:8002/metrics"
+    found = addresses(Settings(url="dns:///localhost:8001", metrics_url=page))
+    assert found["127.0.0.1:8001"] == "http://127.0.0.1:8002/metrics"
+    assert set(found) <= {"127.0.0.1:8001", "[::1]:8001"}
+
+
+@pytest.mark.parametrize(
+    ("url", "metrics_url", "expected"),
+    [
+        ("triton:1", "http://triton:2/metrics", {"triton:1": "http://triton:2/metrics"}),
+        ("triton:1", "http://elsewhere/metrics", {"triton:1": "http://elsewhere/metrics"}),
+        (
+            "10.0.0.1:1,10.0.0.2:1",
+            "http://10.0.0.1:2/m",
+            {"10.0.0.1:1": "http://10.0.0.1:2/m", "10.0.0.2:1": "http://10.0.0.2:2/m"},
+        ),
+        ("10.0.0.1:1,10.0.0.2:1", "http://all/m", {"10.0.0.1:1": "http://all/m", "10.0.0.2:1": None}),
+    ],
+)
+def test_each_server_has_the_page_of_its_host(url, metrics_url, expected):
+    assert addresses(Settings(url=url, metrics_url=metrics_url)) == expected
+
+
+def test_a_name_that_nobody_knows_is_a_gap():
+    view = ServerView(Settings(url="dns:///nobody.invalid:8001", metrics_url="http://nobody.invalid:8002/metrics"))
+    seen = between(view.snapshot(), view.snapshot())
+    assert seen["gaps"][0].startswith("no address of dns:///nobody.invalid:8001: ")
 
 
 def test_metrics_are_read_as_prometheus_has_them():

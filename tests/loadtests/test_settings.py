@@ -25,7 +25,9 @@ def test_other_addresses_are_the_same_hosts(monkeypatch):
 
 def test_a_token_is_used_and_never_told(monkeypatch):
     monkeypatch.setenv("GLIOGATE_TOKEN", "secret")
-    told = settings()
+    with pytest.raises(SettingsError, match="there is a token in GLIOGATE_TOKEN, which goes over TLS only: give --ca"):
+        settings()
+    told = settings("--ca", "ca.pem")
     assert told.token == "secret"  # noqa: S105
     assert "secret" not in str(told.to_json())
 
@@ -41,6 +43,11 @@ def test_a_token_is_used_and_never_told(monkeypatch):
         (["--seed", "-1"], "--seed is -1, expected 0 or more"),
         (["--prevalence", "0,2"], "--prevalence is 2, expected 0 to 1"),
         (["--prevalence", "half"], "--prevalence is 'half', expected shares from 0 to 1"),
+        (["--payloads", "d", "--prevalence", "0.5"], "--prevalence is of phantoms; the pictures of --payloads"),
+        (
+            ["--metrics-url", "http://a/m,http://b/m"],
+            "--metrics-url has 2 pages, expected one, or as many as --url has",
+        ),
         (["--url", "triton"], "--url: 'triton' is no address of a gRPC endpoint"),
     ],
 )

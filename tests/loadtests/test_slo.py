@@ -21,6 +21,10 @@ from loadtests.slo import Slo
         ("throughput>=10/s", [0.1] * 100, 0, []),
         ("throughput>10.1/s", [0.1] * 100, 0, ["throughput>10.1/s: 10.0/s"]),
         ("p99<1s", [], 3, ["p99<1s: nothing was answered"]),
+        ("p90<1s", [0.1] * 95, 5, []),
+        ("p99<1s", [0.1] * 95, 5, ["p99<1s: 5% failed, which counts as slower than that"]),
+        ("max<1s", [0.1] * 95, 5, ["max<1s: 5% failed, which counts as slower than that"]),
+        ("mean<1s", [0.1] * 95, 5, ["mean<1s: 5% failed, which counts as slower than that"]),
     ],
 )
 def test_objectives_are_met_or_told_with_what_was_found(text, latencies_s, errors, missed):
