@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0, or 2 where the arguments cannot be used."""
     arguments = make_parser().parse_args(argv)
     try:
-        values = _merge(_read(CHART_VALUES), _read(arguments.values) if arguments.values else {})
+        values = merge(_read(CHART_VALUES), _read(arguments.values) if arguments.values else {})
         load = Load.read(arguments.load) if arguments.load else Load.wave(arguments.night, arguments.peak)
         service = _service(arguments, values)
         plans = [_plan(arguments, values, target) for target in _targets(arguments, values)]
@@ -63,6 +63,12 @@ def measured(report: Path) -> tuple[float, float]:
     if not alone or alone[0] is None or not rates:
         raise ValueError(f"{report}: no valid stage with one user; `python -m loadtests ramp` makes one")
     return alone[0] / 1000, max(rates)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts values over others, as Helm does."""
+    both = {key: merge(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
+    return {**base, **over, **both}
 
 
 def _service(arguments: argparse.Namespace, values: Mapping[str, Any]) -> Service:
@@ -108,12 +114,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds no values")
     return content
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """As Helm puts values over those of the chart."""
-    both = {key: _merge(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
-    return {**base, **over, **both}
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from helm_python import Chart
 
+from deploy.simulate.__main__ import merge
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "gliogate"
 
@@ -54,7 +56,7 @@ def render(chart, scenarios) -> Render:
     def render(scenario: str = "minimal", name: str = "gliogate", **values: Any) -> list[Manifest]:
         merged = scenarios[scenario]
         for path, value in values.items():
-            merged = _merge(merged, _nest(path.split("__"), value))
+            merged = merge(merged, _nest(path.split("__"), value))
         files = chart.render(merged, name=name, namespace="imaging")
         return [document for path, text in files.items() if path.endswith(".yaml") for document in parse(text)]
 
@@ -92,8 +94,3 @@ def smoke_test() -> Callable[..., str | None]:
 
 def _nest(path: list[str], value: Any) -> Any:
     return {path[0]: _nest(path[1:], value)} if path else value
-
-
-def _merge(base: Manifest, over: Manifest) -> Manifest:
-    both = {key: _merge(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
-    return base | over | both

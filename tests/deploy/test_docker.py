@@ -31,6 +31,8 @@ def test_what_it_copies_is_there_and_is_sent_to_the_builder(dockerfile, chart_fo
         name for line in re.findall(r"^COPY (.*) \S+$", dockerfile.read_text(), re.MULTILINE) for name in line.split()
     ]
     assert len(sources) == 9
+    copied_in_whole = {"!" + name for name in sources}
+    assert copied_in_whole == {line for line in sent if line.startswith("!")}
     for name in sources:
         assert (root / name).exists()
         assert f"!{name}" in sent
@@ -50,4 +52,30 @@ def test_the_images_users_and_folders_are_the_charts(dockerfile, chart):
 def test_the_version_is_the_charts(dockerfile, chart):
     versions = re.findall("^ARG VERSION=(.*)$", dockerfile.read_text(), re.MULTILINE)
 
-    assert versions == [chart.metadata["appVersion"]] * 2
+    assert versions == [chart.metadata["appVersion"]]
+
+
+def test_every_image_says_what_it_is(dockerfile):
+    """https://specs.opencontainers.org/image-spec/annotations/; an image on another one has that one's labels."""
+    labels = {}
+    for image in re.split("^FROM ", dockerfile.read_text(), flags=re.MULTILINE)[1:]:
+        base, name = re.match(r"(\S+) AS (\S+)", image).groups()
+        own = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', image))
+        labels[name] = labels.get(base, {}) | own
+
+    for name, found in labels.items():
+        assert found.keys() == {"title", "description", "version", "revision", "licenses"}
+        assert "not a medical device" in found["description"], name
+    assert len({found["title"] for found in labels.values()}) == len(labels) == 4
+
+
+def test_nothing_that_it_builds_on_may_change_by_itself(dockerfile):
+    text = dockerfile.read_text()
+
+    for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
+        assert image == "scratch" or image.startswith("$") or f"AS {image}\n" in text
+    assert set(re.findall(r"^ARG (\w+_IMAGE)(.*)$", text, re.MULTILINE)) == {("TRITON_IMAGE", ""), ("PYTHON_IMAGE", "")}
+    for command in re.findall(r"pip install ((?:.*\\\n)*.*)", text):
+        packages = [each.strip('"') for each in re.sub(r"--constraint \S+|--\S+|&&.*|\\\n", " ", command).split()]
+        assert packages
+        assert "--constraint constraints.txt" in command or all("==" in each for each in packages)

@@ -124,8 +124,11 @@ def test_the_network_lets_the_load_test_in(load_test, render):
         for each in render("loadtest")
         if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "gliogate"
     ]
-    _, to_server, to_master = policy["egress"]
+    _, to_server, to_metrics, to_master = policy["egress"]
     assert to_server == {"to": [{"podSelector": server["spec"]["podSelector"]}], "ports": [{"port": 8001}]}
+    assert to_metrics == {"to": to_server["to"], "ports": [{"port": 8002}]}
+    itself = [{"podSelector": policy["podSelector"]}]
+    assert {"from": itself, "ports": [{"port": "metrics"}]} in server["spec"]["ingress"]
     assert to_master == {"to": [{"podSelector": policy["podSelector"]}], "ports": [{"port": 5557}]}
 
 

@@ -96,6 +96,9 @@ def test_alerts_say_how_bad_it_is_and_where_to_read_on(rules):
             assert rule["labels"]["severity"] in ("critical", "warning")
             assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
             assert rule["annotations"]["summary"].endswith(".")
+            # Sums over all pods have no labels of their own.
+            assert rule["labels"]["namespace"] == "imaging"
+            assert rule["labels"]["release"] == "gliogate"
 
 
 def test_every_alert_has_a_runbook(rules, chart_folder):

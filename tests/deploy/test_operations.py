@@ -2,18 +2,27 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from itertools import pairwise
 
 import helm_python
 import pytest
 import yaml
 
-from deploy.simulate.__main__ import make_parser
+from deploy.simulate.__main__ import main, make_parser, merge
 
 
 @pytest.fixture(scope="module")
 def page(chart_folder):
     return (chart_folder.parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def values(page):
+    """The snippets of values, in order; the adapter's are none."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(each) for each in blocks if not each.startswith("rules:")]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +36,31 @@ def options(command, name):
     return [value for option, value in pairwise(command) if option == name]
 
 
-def test_its_values_are_the_charts(page, render):
-    blocks = [yaml.safe_load(each) for each in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
-    values = [each for each in blocks if "rules" not in each]
-
-    assert len(values) == len(blocks) - 1 == 9
+def test_its_values_are_the_charts(values, render):
+    assert len(values) == 10
     for each in values:
         assert render(**each)
+
+
+def test_its_canary_takes_nothing_of_which_there_is_one(page, values, render):
+    """Beside a release that has all of the page's values; TLS in the pod and a route exclude each other."""
+    (canary,) = re.findall(r"^```yaml\n# canary.yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    everything = {"ingress": {"enabled": True, "host": "gliogate.example", "authUrl": "http://oauth2.svc"}}
+    for each in values:
+        if "tls" not in each and each != yaml.safe_load(canary):
+            everything = merge(everything, each)
+    stable = render(**everything)
+    beside = render(name="gliogate-canary", **merge(everything, yaml.safe_load(canary)))
+
+    only_once = {"ConfigMap", "GRPCRoute", "Ingress", "Job", "ScaledObject", "SecurityPolicy"}
+    assert only_once <= {each["kind"] for each in stable}
+    assert not only_once & {each["kind"] for each in beside}
+    (route,) = [each for each in stable if each["kind"] == "GRPCRoute"]
+    services = {each["metadata"]["name"] for each in stable + beside if each["kind"] == "Service"}
+    assert {each["name"] for each in route["spec"]["rules"][0]["backendRefs"]} <= services
+    # The gateway gets in.
+    (policy,) = [each for each in beside if each["kind"] == "NetworkPolicy"]
+    assert everything["networkPolicy"]["clients"][0] in policy["spec"]["ingress"][0]["from"]
 
 
 def test_the_adapter_serves_what_the_hpa_asks_for(page, render):
@@ -51,23 +78,58 @@ def test_its_helm_commands_fit_the_chart(commands, chart):
         assert options(command, "--namespace") == ["imaging"]
         if command[1] in ("install", "upgrade"):
             assert command[3] == "deploy/helm/gliogate"
-            assert options(command, "--values") == ["values.yaml"]
+            names = ["values.yaml", "canary.yaml"] if command[2] == "gliogate-canary" else ["values.yaml"]
+            assert options(command, "--values") == names
         for expression in options(command, "--set"):
             chart.validate_schema(helm_python.parse_set_string(expression))
 
 
 def test_its_kubectl_commands_name_what_is_installed(commands, render):
-    installed = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in render("gpu")}
+    manifests = render("gpu") + render(name="gliogate-canary")
+    installed = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in manifests}
     for command in commands:
         if command[0] == "kubectl":
             named = {each for each in command if re.fullmatch(r"(deployment|service)/\S+", each)}
             assert named <= installed
 
 
+def test_kubectl_knows_its_commands_and_their_options(commands):
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("there is no kubectl")
+    found = [command[1:] for command in commands if command[0] == "kubectl" and len(command) > 2]
+
+    assert len(found) > 10
+    for command in found:
+        # Nobody is there: what is understood ends with that, what is not, before.
+        asked = subprocess.run(
+            [kubectl, "--server=http://127.0.0.1:1", *command], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert "refused" in asked.stderr, asked.stderr
+
+
 def test_its_simulation_takes_these_options(commands):
     (simulation,) = [command for command in commands if command[:3] == ["python", "-m", "deploy.simulate"]]
 
     assert make_parser().parse_args(simulation[3:]).peak == 5000
+
+
+def test_its_table_of_targets_is_what_the_simulation_says(page, chart, tmp_path, capsys):
+    """And the chart's own target refuses no request of any of the pods."""
+    (head, table) = re.search(r"^(\| pod \| options .*)\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE).groups()
+    columns = [each.strip() for each in head.strip("|").split("|")]
+    own = str(chart.values["autoscaling"]["targets"]["inFlight"])
+    rows = [dict(zip(columns, map(str.strip, line.strip("|").split("|")), strict=True)) for line in table.splitlines()]
+
+    assert len(rows) == 4
+    for row in rows:
+        words = [*shlex.split(row["options"].strip("`")), "--max-replicas=40", f"--in-flight={','.join(columns[3:])}"]
+        assert main([*words, f"--output={tmp_path / 'day.html'}"]) == 0
+        printed = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        for target, *_, refused, hours, _ in (map(str.strip, cells) for cells in printed):
+            lost = "" if refused == "0.00%" else f", {refused}"
+            assert row[target] == f"{float(hours):.0f}{lost}"
+        assert "%" not in row[own]
 
 
 def test_the_images_that_it_builds_are_targets_of_the_dockerfile(commands, chart_folder):

@@ -116,11 +116,42 @@ def test_whatever_selects_pods_selects_these_and_not_the_smoke_test(render):
         assert not selector.items() <= smoke_test.items()
 
 
-def test_a_long_release_name_fits(render):
-    names = [name for _, name in objects(render("gpu", name="r" * 53))]
+def test_a_long_release_name_fits(scenario, render):
+    manifests = render(scenario, name="r" * 53)
 
-    assert max(map(len, names)) <= 63
-    assert len(objects(render("gpu", name="r" * 53))) == 11
+    assert len(objects(manifests)) == len(objects(render(scenario)))
+    for manifest in manifests:
+        # A pod of an indexed Job has a hyphen and its index behind the Job's name.
+        assert len(manifest["metadata"]["name"]) <= 63 - len("-99999") * (manifest["kind"] == "Job")
+        for key, value in manifest["metadata"]["labels"].items():
+            assert len(key.rpartition("/")[2]) <= 63
+            assert len(value) <= 63
+
+
+def test_an_upgrade_changes_no_selector(render):
+    """Kubernetes refuses to change a Deployment's, and pods that are there would no longer be found."""
+    before, after = (
+        of_kind(render("minimal", **values), "Deployment")["spec"]["selector"]
+        for values in ({}, {"image__tag": "0.2.0", "commonLabels": {"team": "a"}, "podLabels": {"tier": "b"}})
+    )
+
+    assert before == after
+    assert before == {
+        "matchLabels": {
+            "app.kubernetes.io/component": "server",
+            "app.kubernetes.io/instance": "gliogate",
+            "app.kubernetes.io/name": "gliogate",
+        }
+    }
+
+
+def test_two_releases_share_a_namespace(scenario, render):
+    one, two = (render(scenario, name=name) for name in ("gliogate", "gliogate-canary"))
+
+    assert not objects(one) & objects(two)
+    labels = of_kind(two, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    for service in (each for each in one if each["kind"] == "Service"):
+        assert not service["spec"]["selector"].items() <= labels.items()
 
 
 def test_common_labels_and_annotations_are_everywhere(render):
@@ -168,6 +199,30 @@ def test_one_switch_says_where_models_come_from(source, values, repository, volu
     assert [set(each) - {"name"} for each in mounted] == ([{volume}] if volume else [])
 
 
+def test_other_models_have_other_engines(pod):
+    """ONNX Runtime finds an engine by names, not by weights."""
+
+    def folder(**values):
+        _, container = pod("gpu", **values)
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "engines"]
+        return mount["subPath"]
+
+    oci = {"source": "oci", "oci": {"reference": "registry.example/models:1"}}
+    changes = [
+        {},
+        {"image__digest": f"sha256:{64 * 'a'}"},
+        {"models": oci},
+        {"models": oci | {"oci": {"reference": "registry.example/models:2"}}},
+        {"models": {"source": "s3", "s3": {"url": "s3://bucket/models"}}},
+    ]
+    assert len({folder(**each) for each in changes}) == len(changes)
+    # What has nothing to do with the models starts no new ones.
+    assert folder() == folder(replicas=5, triton__logVerbose=1)
+    # A pod's own folder needs none.
+    _, container = pod("minimal")
+    assert [each.get("subPath") for each in container["volumeMounts"] if each["name"] == "engines"] == [None]
+
+
 def test_credentials_reach_triton_only_from_a_secret(pod):
     _, s3 = pod("s3")
     assert s3["envFrom"] == [{"secretRef": {"name": "gliogate-models"}}]
@@ -190,12 +245,22 @@ def test_probes_ask_by_grpc_and_with_tls_from_inside_the_pod(pod):
     _, plain = pod()
     _, encrypted = pod("mtls")
 
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for probe in ("startupProbe", "readinessProbe"):
         assert plain[probe]["grpc"] == {"port": 8001}
-        assert encrypted[probe]["exec"]["command"][-1].startswith("http://127.0.0.1:8000/v2/health/")
+        assert encrypted[probe]["exec"]["command"][-1] == "http://127.0.0.1:8000/v2/health/ready"
+    assert plain["livenessProbe"] == encrypted["livenessProbe"]
+    # A container that is started again has nothing to drain: its preStop hook is cut short.
+    for probe in ("startupProbe", "livenessProbe"):
+        assert plain[probe]["terminationGracePeriodSeconds"] < plain["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert "--allow-http=false" in plain["args"]
     assert "--http-address=127.0.0.1" in encrypted["args"]
     assert [port["name"] for port in encrypted["ports"]] == ["grpc", "metrics"]
+
+
+def test_recreating_needs_no_second_value(render):
+    strategy = of_kind(render(strategy={"type": "Recreate"}), "Deployment")["spec"]["strategy"]
+
+    assert strategy == {"type": "Recreate"}
 
 
 def test_extras_go_where_they_belong(pod):
@@ -266,6 +331,18 @@ def test_an_ingress_controller_is_told_that_it_is_grpc(controller, annotation, r
     assert len(found) == len(annotation) + (controller == "nginx")
 
 
+def test_an_ingress_controller_is_told_that_the_pod_has_tls(render):
+    def annotations(controller):
+        manifests = render("mtls", ingress={"enabled": True, "host": "gliogate.example", "controller": controller})
+        service = next(each for each in manifests if each["kind"] == "Service")
+        ingress = of_kind(manifests, "Ingress")
+        return [pair for each in (ingress, service) for pair in each["metadata"].get("annotations", {}).items()]
+
+    assert ("nginx.ingress.kubernetes.io/backend-protocol", "GRPCS") in annotations("nginx")
+    assert ("haproxy.org/server-ssl", "true") in annotations("haproxy")
+    assert ("traefik.ingress.kubernetes.io/service.serversscheme", "https") in annotations("traefik")
+
+
 def test_the_gateway_lets_in_only_tokens_that_were_named(render):
     policy = of_kind(render("edge"), "SecurityPolicy")["spec"]
 
@@ -328,7 +405,11 @@ def test_notes_say_how_to_call_it(chart, scenarios):
     assert "helm test --namespace imaging gliogate" in watched
     assert "gliogate.example:443" in watched
     assert "and one of their own" in encrypted
-    assert "gliogate analyze" not in encrypted
+    assert "--server-name gliogate --ca ca.crt --cert tls.crt --key tls.key" in encrypted
+    assert "podMonitor" not in watched
+    unwatched = notes(chart, scenarios["minimal"] | {"autoscaling": {"mode": "hpa"}})
+    assert 'job="imaging/gliogate"' in unwatched
+    assert "set monitoring.rules.enabled" in unwatched
     assert "bearer token" in notes(chart, scenarios["edge"])
     assert "40 shards" in notes(chart, scenarios["batch"])
     assert "its report is in the claim reports" in notes(chart, scenarios["loadtest"])

@@ -95,8 +95,19 @@ def test_traces_get_out_and_nothing_else(url, port, render):
     assert collector == {"ports": [{"port": port, "protocol": "TCP"}]}
 
 
-def test_models_get_in_from_an_object_store(render):
-    dns, store = network_policy(render, "s3")["egress"]
+@pytest.mark.parametrize(
+    ("models", "port"),
+    [
+        ({"source": "s3", "s3": {"url": "s3://bucket/models"}}, 443),
+        ({"source": "s3", "s3": {"url": "s3://https://objects.example/bucket/models"}}, 443),
+        ({"source": "s3", "s3": {"url": "s3://http://minio.storage.svc:9000/bucket/models"}}, 9000),
+        ({"source": "s3", "s3": {"url": "s3://10.0.0.7:9000/bucket/models"}}, 9000),
+        ({"source": "gcs", "gcs": {"url": "gs://bucket/models"}}, 443),
+        ({"source": "azure", "azure": {"url": "as://account/container/models"}}, 443),
+    ],
+)
+def test_models_get_in_from_an_object_store(models, port, render):
+    dns, store = network_policy(render, models=models)["egress"]
 
     assert {each["port"] for each in dns["ports"]} == {53}
-    assert store == {"ports": [{"port": 443, "protocol": "TCP"}]}
+    assert store == {"ports": [{"port": port, "protocol": "TCP"}]}

@@ -101,6 +101,10 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"loadTest": LOAD_TEST, "tls": {"enabled": True, "mutual": True, "existingSecret": "tls"}}, "loadTest"),
         ({"monitoring": {"rules": {"objective": 99.5}}}, "objective"),
         ({"sharedMemory": "1 GB"}, "sharedMemory"),
+        ({"podLabels": {"app.kubernetes.io/name": "triton"}}, "app.kubernetes.io/name"),
+        ({"probes": {"readiness": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriodSeconds"),
+        ({"autoscaling": {"behavior": {"scaleup": {}}}}, "scaleup"),
+        ({"autoscaling": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 7200}}}}, "stabilization"),
     ],
 )
 def test_the_schema_refuses(values, message, chart):

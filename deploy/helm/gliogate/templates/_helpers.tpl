@@ -110,16 +110,31 @@ gpu
 {{- end -}}
 
 {{/* With TLS Kubernetes cannot ask by gRPC: Triton then answers HTTP, but only inside the pod. */}}
-{{- define "gliogate.probe" -}}
-{{- $root := index . 0 -}}
-{{- if $root.Values.tls.enabled -}}
+{{- define "gliogate.readyProbe" -}}
+{{- if .Values.tls.enabled -}}
 exec:
-  command: [curl, --silent, --fail, --output, /dev/null, "http://127.0.0.1:{{ $root.Values.triton.http.port }}/v2/health/{{ index . 1 }}"]
+  command: [curl, --silent, --fail, --output, /dev/null, "http://127.0.0.1:{{ .Values.triton.http.port }}/v2/health/ready"]
 {{- else -}}
 grpc:
-  port: {{ $root.Values.triton.grpc.port }}
+  port: {{ .Values.triton.grpc.port }}
 {{- end }}
-{{ toYaml (index . 2) }}
+{{- end -}}
+
+{{/*
+Triton calls itself live and ready when the process of a Python model has died and its requests fail
+(https://github.com/triton-inference-server/server/issues/8604). The dead one stays, a zombie (Z), child of Triton (1).
+*/}}
+{{- define "gliogate.liveProbe" -}}
+exec:
+  command:
+    - /bin/sh
+    - -ec
+    - |
+      if grep -qs '^[0-9]* (triton_python_b) Z 1 ' /proc/[0-9]*/stat; then
+        echo "the process of a Python model has died"
+        exit 1
+      fi
+      curl --silent --fail --output /dev/null http://127.0.0.1:{{ .Values.triton.metrics.port }}/metrics
 {{- end -}}
 
 {{/* What Triton is started with, as a list; the shell adds the restrictions, whose token is not to stand here. */}}
@@ -171,6 +186,22 @@ grpc:
 {{- with $triton.extraArgs }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/*
+The folder of the cache that these models' engines are in. ONNX Runtime finds an engine by the names in a network, not by
+its weights: in a folder that they share, new weights would get the engine of the old ones.
+*/}}
+{{- define "gliogate.engineFolder" -}}
+{{- $models := .Values.models -}}
+{{- list (include "gliogate.image" .) $models.source (get $models $models.source) $models.path | toJson | sha256sum | trunc 12 -}}
+{{- end -}}
+
+{{/* The port of an address: of http[s]://HOST[:PORT]/…, of s3://[http[s]://]HOST:PORT/… or of a bucket, which is 443. */}}
+{{- define "gliogate.urlPort" -}}
+{{- $address := regexReplaceAll "^(s3|gs|as)://" . "" -}}
+{{- $authority := regexReplaceAll "^https?://" $address "" | splitList "/" | first -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (ternary "80" "443" (hasPrefix "http://" $address)) -}}
 {{- end -}}
 
 {{/* Selects this release's series in PromQL: the job that Prometheus gives a PodMonitor. */}}
