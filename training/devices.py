@@ -1,6 +1,8 @@
 """Every GPU of this machine, with either backend."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
 
 import keras
 
@@ -16,9 +18,18 @@ def all_devices() -> AbstractContextManager[object]:
     if keras.backend.backend() == "jax":
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
         return nullcontext()
+    return _mirrored(*devices).scope()  # type: ignore[no-any-return]
+
+
+@cache
+def _mirrored(*devices: str) -> Any:
+    """A `tf.distribute.MirroredStrategy`, one for all networks of this process.
+
+    A second would number its exchanges anew, and meet those of the first.
+    """
     import tensorflow as tf
 
-    return tf.distribute.MirroredStrategy(devices).scope()  # type: ignore[no-any-return]
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def gpus() -> list[str]:

@@ -1,16 +1,21 @@
 """What a model repository answers when it is served: by Triton, through the gate, asked by the client."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from gliogate import Analysis, Client
+from gliogate import Analysis, Client, GliogateError
 from gliogate.contract import GateMode
 from gliogate.embedded import EmbeddedServer
 from training.answers import Answers
 from training.data import Dataset
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
 
 
 def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
@@ -26,8 +31,17 @@ def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
     Raises:
         GliogateError: the repository cannot be served.
     """
-    with EmbeddedServer(repository) as server, Client(server.url) as client:
-        return [_ask(client, dataset) for dataset in datasets]
+    attempt = 1
+    while True:
+        try:
+            with EmbeddedServer(repository) as server, Client(server.url) as client:
+                return [_ask(client, dataset) for dataset in datasets]
+        except GliogateError as error:
+            # On a machine that has far too much to do Triton takes processes of its own for dead.
+            if attempt == ATTEMPTS:
+                raise
+            logger.warning("asking once more: %s", error)
+            attempt += 1
 
 
 def _ask(client: Client, dataset: Dataset) -> Answers:
