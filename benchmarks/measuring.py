@@ -23,9 +23,8 @@ FIRST = 10
 SHORT = 4
 """By what the slices of a slow system are divided."""
 
-MISMATCH = 0.05
-"""The share of slices, and of pixels, in which a system may differ from the first: thresholds are met by a hair, and 8
-bits are not 32."""
+MISMATCH = 0.02
+"""The share of slices, and of pixels, in which a system may differ from the first: thresholds are met by a hair."""
 
 
 @dataclass(frozen=True)
