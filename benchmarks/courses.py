@@ -16,7 +16,8 @@ from training.train import train
 Summary = dict[str, Any]
 """The content of a run's `summary.json`."""
 
-Column = Callable[[Summary], str]
+Column = Callable[[Any], str]
+"""What a table shows of a row: of a `Summary`, mostly."""
 
 COLUMNS: dict[str, Column] = {
     "AUC": lambda s: _with_interval(s["detector"], "auc"),
@@ -45,7 +46,7 @@ def judged(folder: Path, recipe: Recipe, split: Split, dataset: Dataset, *, seed
     return evaluate(folder, dataset, folder, parts=parts)
 
 
-def write_table(path: Path, rows: Mapping[str, Summary], columns: Mapping[str, Column] = COLUMNS) -> None:
+def write_table(path: Path, rows: Mapping[str, Any], columns: Mapping[str, Column] = COLUMNS) -> None:
     """Writes a table in Markdown, one row for each name, and prints it."""
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *(cell(summary) for cell in columns.values())] for name, summary in rows.items()]

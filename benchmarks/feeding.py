@@ -15,6 +15,7 @@ from rich.table import Table
 
 from training.batches import EpochBatches
 from training.data import phantoms
+from training.devices import precision_of
 from training.fit import build
 from training.recipes import DEFAULT, find
 
@@ -38,12 +39,13 @@ class Clock(keras.callbacks.Callback):
 def main() -> None:
     """Measures, and prints a table."""
     recipe = find(DEFAULT)
-    keras.mixed_precision.set_dtype_policy(recipe.precision)
-    [(name, stage)] = recipe.stages.items()
+    precision = precision_of(recipe)
+    keras.mixed_precision.set_dtype_policy(precision)
     dataset, none = phantoms(SLICES, prevalence=0.5, seed=1), phantoms(2, prevalence=0.5, seed=2)
     workers = len(os.sched_getaffinity(0))
-    table = Table("shown at", "prepared alone, slices/s", "trained on, slices/s", "of what could be prepared")
-    for phase in stage.phases:
+    table = Table("stage", "shown at", "prepared alone, slices/s", "trained on, slices/s", "of what could be prepared")
+    shown = [(name, stage, phase) for name, stage in recipe.stages.items() for phase in stage.phases]
+    for name, stage, phase in shown:
         batches = EpochBatches(dataset, none, stage, phase, workers=workers)
         start = time.perf_counter()
         with ThreadPoolExecutor(workers) as pool:
@@ -55,8 +57,9 @@ def main() -> None:
         network.fit(batches, shuffle=False, verbose=0, callbacks=[clock])
         steps = clock.ends[WARM_UP:]
         trained = stage.batch_size * (len(steps) - 1) / (steps[-1] - steps[0])
-        table.add_row(f"{phase.size} x {phase.size}", f"{alone:.0f}", f"{trained:.0f}", f"{trained / alone:.0%}")
-    Console().print(f"{name}, {workers} workers, Keras on {keras.backend.backend()}", table)
+        size = f"{phase.size} x {phase.size}"
+        table.add_row(name, size, f"{alone:.0f}", f"{trained:.0f}", f"{trained / alone:.0%}")
+    Console().print(f"{recipe.name}, {workers} workers, Keras on {keras.backend.backend()} in {precision}", table)
 
 
 if __name__ == "__main__":

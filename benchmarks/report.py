@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.goals import IN_FLIGHT, PREVALENCE, goals
+from gliogate import processor
 
 
 def machine() -> dict[str, Any]:
     """What the figures are of."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor.name(),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from gliogate import processor
+
 PACKAGES: Final = ("gliogate", "locust", "gevent", "grpcio", "tritonclient", "numpy")
 
 
@@ -20,7 +22,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {package: metadata.version(package) for package in PACKAGES},
-        "cpu": _processor(),
+        "cpu": processor.name(),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
     }
@@ -39,9 +41,3 @@ def _commit() -> str | None:
     except OSError:  # There is no git in a pod.
         return None
     return result.stdout.strip() or None if result.returncode == 0 else None
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

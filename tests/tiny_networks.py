@@ -22,6 +22,8 @@ NETWORK_FILES = ("model.onnx", "model_cpu.onnx")
 
 _ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
 _POISONED_COLUMN = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
+_POISONED_ROWS = 8
+"""So many that the noise which Triton warms the networks up with is no poison."""
 
 
 def build_repository(shipped: Path, destination: Path) -> Path:
@@ -30,6 +32,7 @@ def build_repository(shipped: Path, destination: Path) -> Path:
         version = destination / model.name / "1"
         version.mkdir(parents=True)
         shutil.copy(shipped / model.name / "config.pbtxt", version.parent)
+        shutil.copytree(shipped / model.name / "configs", version.parent / "configs")
         if model is not contract.ENSEMBLE:
             for name in NETWORK_FILES:
                 onnx.save(_network(model), version / name)
@@ -59,9 +62,9 @@ def slices(*levels: float) -> np.ndarray:
 
 
 def poisoned(images: np.ndarray, model: contract.Model) -> np.ndarray:
-    """Returns the slices with a pixel that this tiny network, and not the other, fails on."""
+    """Returns the slices with pixels that this tiny network, and not the other, fails on."""
     images = images.copy()
-    images[:, 0, _POISONED_COLUMN[model], PRE_CONTRAST] = 255
+    images[:, :_POISONED_ROWS, _POISONED_COLUMN[model], PRE_CONTRAST] = 255
     return images
 
 
@@ -72,9 +75,10 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         "flair_from": [FLAIR],
         "flair_to": [FLAIR + 1],
         "channels": [3],
-        "pixel_from": [0, column, PRE_CONTRAST],
-        "pixel_to": [1, column + 1, PRE_CONTRAST + 1],
+        "pixels_from": [0, column, PRE_CONTRAST],
+        "pixels_to": [_POISONED_ROWS, column + 1, PRE_CONTRAST + 1],
         "pixel_axes": [1, 2, 3],
+        "pixel_rows": [1],
         "pixel_squeezed": [2, 3] if model is contract.DETECTOR else [3],
     }
     floats = {"white": np.float32(255), "table": np.zeros(255, np.float32)}
@@ -89,8 +93,9 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         helper.make_node("Div", ["flair_fp32", "white"], ["level"]),
         answer,
         # The poison: 255 is no index into a table of 255 zeros.
-        helper.make_node("Slice", [image.name, "pixel_from", "pixel_to", "pixel_axes"], ["pixel"]),
-        helper.make_node("Cast", ["pixel"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Slice", [image.name, "pixels_from", "pixels_to", "pixel_axes"], ["pixels"]),
+        helper.make_node("Cast", ["pixels"], ["indices"], to=TensorProto.INT64),
+        helper.make_node("ReduceMin", ["indices", "pixel_rows"], ["index"]),
         helper.make_node("Gather", ["table", "index"], ["zero"]),
         helper.make_node("Squeeze", ["zero", "pixel_squeezed"], ["zero_squeezed"]),
         helper.make_node("Add", ["answer", "zero_squeezed"], [output.name]),

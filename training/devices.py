@@ -1,10 +1,16 @@
-"""Every GPU of this machine, with either backend."""
+"""What this machine computes with: every GPU of it, with either backend, and in which precision."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
 import keras
+
+from gliogate import processor
+from training.recipe import Recipe
+
+BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
+"""Features of x86-64 processors, by Linux's names, with which TensorFlow computes in bfloat16."""
 
 
 def all_devices() -> AbstractContextManager[object]:
@@ -30,6 +36,17 @@ def _mirrored(*devices: str) -> Any:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
+
+
+def precision_of(recipe: Recipe) -> str:
+    """The Keras dtype policy that a recipe is trained with on this machine.
+
+    A processor that has no instructions for bfloat16 emulates them: a step then takes many times what it takes in 32
+    bits.
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "mixed_bfloat16" if gpus() or not BFLOAT16.isdisjoint(processor.features()) else "float32"
 
 
 def gpus() -> list[str]:

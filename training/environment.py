@@ -10,6 +10,8 @@ from pathlib import Path
 
 import keras
 
+from gliogate import processor
+
 PACKAGES = (
     "gliogate",
     "keras",
@@ -39,7 +41,7 @@ def environment() -> dict[str, object]:
         "packages": versions,
         "backend": keras.backend.backend(),
         "accelerators": [str(device) for device in keras.distribution.list_devices() if not device.startswith("cpu")],
-        "cpu": _processor(),
+        "cpu": processor.name(),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
     }
@@ -50,12 +52,3 @@ def _commit() -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return result.stdout.strip() or None if result.returncode == 0 else None
-
-
-def _processor() -> str:
-    """The processor's name, as Linux knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -17,6 +17,7 @@ from training import metadata
 from training.answers import Answers
 from training.calibrate import FILE as OPERATING_POINT
 from training.calibrate import Calibration
+from training.calibration import PlattScaling
 from training.data import Dataset, phantoms
 from training.eight_bits import FILE as CPU_FILE
 from training.eight_bits import write_for_cpu
@@ -83,7 +84,8 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         calibration.write(folders[ENSEMBLE])
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
-        served, on_phantoms = ask(staging, some, synthetic)
+        # What CPUs are served by default, in 8 bits, also where this processor would be served 32.
+        served, on_phantoms = ask(staging, some, synthetic, model_config_name="")
         probability, masks = (answer(folders[model] / CPU_FILE, some.images) for model in (DETECTOR, SEGMENTER))
         allowed = [max(TOLERANCE, on_cpu[model.name].served_difference) for model in (DETECTOR, SEGMENTER)]
         _check_served(served, probability[:, 0], masks, calibration.mask_threshold, *allowed)
@@ -114,9 +116,14 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
 
 
 def networks_to_serve(run: Run, calibration: Calibration) -> dict[Model, keras.Model]:
-    """Detector and segmenter, giving probabilities under the contract's names."""
-    detector, segmenter = served_networks(run)
-    scaling = calibration.scaling
+    """A run's detector and segmenter, giving probabilities under the contract's names."""
+    return giving_probabilities(*served_networks(run), calibration.scaling)
+
+
+def giving_probabilities(
+    detector: keras.Model, segmenter: keras.Model, scaling: PlattScaling
+) -> dict[Model, keras.Model]:
+    """Networks that give logits, made to give probabilities under the contract's names."""
     tumor = keras.layers.Rescaling(scaling.slope, scaling.offset, name="platt_scaling")(detector.output)
     tumor = keras.layers.Activation("sigmoid")(tumor)
     mask = keras.layers.Activation("sigmoid")(segmenter.output)

@@ -1,6 +1,7 @@
 """The trained networks of a run, and what they say of slices."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from gliogate.contract import CHANNELS, SLICE_SIZE
 from training.models import NETWORKS
 from training.models.mirrored import Mirrored
 from training.predict import predict
-from training.recipe import Output, Stage
+from training.recipe import Output, Recipe, Stage
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -45,30 +46,46 @@ def network_of(stage: Stage, *, size: int | None, initial: bool = True) -> keras
 
 
 def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
-    """A run's detector, giving its tumor logit (B, 1), and its segmenter, giving mask logits (B, 256, 256).
-
-    Where several networks answer the same, the mean of their logits counts. Where none answers `tumor`, the segmenter's
-    strongest pixel does.
+    """A run's detector and segmenter; see `combined`.
 
     Raises:
         RunError: a stage was not trained to its end yet.
     """
-    answering: dict[Output, list[keras.Model]] = defaultdict(list)
-    for name, stage in run.recipe.stages.items():
-        network = network_of(stage, size=SLICE_SIZE, initial=False)
+    networks = untrained(run.recipe)
+    for name, network in networks.items():
         network.load_weights(run.weights(name))
+    return combined(run.recipe, networks)
+
+
+def untrained(recipe: Recipe) -> dict[str, keras.Model]:
+    """A recipe's networks, by stage, for whole slices and without anything learned."""
+    return {name: network_of(stage, size=SLICE_SIZE, initial=False) for name, stage in recipe.stages.items()}
+
+
+def combined(recipe: Recipe, networks: Mapping[str, keras.Model]) -> tuple[keras.Model, keras.Model]:
+    """The detector, giving its tumor logit (B, 1), and the segmenter, giving mask logits (B, 256, 256).
+
+    Where several networks answer the same, the mean of their logits counts. Where none answers `tumor`, the segmenter's
+    strongest pixel does.
+
+    Args:
+        recipe: says of what the slice's mirror image is asked about, too.
+        networks: of its stages.
+    """
+    answering: dict[Output, list[keras.Model]] = defaultdict(list)
+    for network in networks.values():
         for output, answer in network.output.items():
             answering[output].append(keras.Model(network.input, answer))
-    networks = {output: _mean(models) for output, models in answering.items()}
-    for output in run.recipe.mirrored:
+    served = {output: _mean(models) for output, models in answering.items()}
+    for output in recipe.mirrored:
         image = _slice_input()
-        networks[output] = keras.Model(image, Mirrored(networks[output], name=f"mirrored_{output}")(image))
-    segmenter = networks["mask"]
-    if "tumor" not in networks:
+        served[output] = keras.Model(image, Mirrored(served[output], name=f"mirrored_{output}")(image))
+    segmenter = served["mask"]
+    if "tumor" not in served:
         map_of_logits = keras.layers.Reshape((SLICE_SIZE, SLICE_SIZE, 1))(segmenter.output)
         peak = keras.layers.GlobalMaxPooling2D(name="peak")(map_of_logits)
-        networks["tumor"] = keras.Model(segmenter.input, peak)
-    return networks["tumor"], segmenter
+        served["tumor"] = keras.Model(segmenter.input, peak)
+    return served["tumor"], segmenter
 
 
 def _mean(models: list[keras.Model]) -> keras.Model:

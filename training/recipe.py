@@ -150,7 +150,8 @@ class Recipe(_Choices):
         validation: share of the patients that is held out.
         sensitivity: share of tumor slices that the operating point lets through at least, on validation patients.
         mirrored: of `tumor` and `mask` those for which a slice's mirror image is asked about, too, at twice the cost.
-        precision: in what the networks compute while they are trained; the weights are float32 either way.
+        precision: in what the networks compute while they are trained; the weights are float32 either way. `auto` is
+            the fastest that suits the machine: `mixed_bfloat16`, or `float32` on a processor that has no such numbers.
     """
 
     name: str
@@ -158,7 +159,7 @@ class Recipe(_Choices):
     validation: float = Field(default=0.2, gt=0, lt=1)
     sensitivity: float = Field(default=0.98, gt=0, lt=1)
     mirrored: tuple[Literal["tumor", "mask"], ...] = ()
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "mixed_bfloat16"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
 
     @model_validator(mode="after")
     def _learns_what_it_mirrors(self) -> "Recipe":

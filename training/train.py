@@ -9,6 +9,7 @@ import numpy as np
 
 from training import metrics
 from training.data import Dataset, phantoms
+from training.devices import precision_of
 from training.errors import RecipeError
 from training.fit import fit
 from training.predict import predict
@@ -39,14 +40,15 @@ def train(run: Run, dataset: Dataset, *, stages: Sequence[str] | None = None, se
             f"recipe {run.recipe.name}: no stage {', '.join(unknown)}; it has {', '.join(run.recipe.stages)}"
         )
     run.split.check(dataset)
-    keras.mixed_precision.set_dtype_policy(run.recipe.precision)
+    precision = precision_of(run.recipe)
+    keras.mixed_precision.set_dtype_policy(precision)
     training, validation = dataset.of(run.split.training), dataset.of(run.split.validation)
     shown = max(stage.phantoms * (1 + stage.others) for stage in run.recipe.stages.values()) * training.tumor.sum()
     synthetic = phantoms(max(2, round(PHANTOM_EPOCHS * shown)), prevalence=0.5, seed=seed + 1)
     logger.info(
-        "%s: %d patients (%d slices, %d with tumor) to train on, %d patients (%d slices) to validate",
+        "%s: %d patients (%d slices, %d with tumor) to train on, %d patients (%d slices) to validate, in %s",
         run.recipe.name, len(run.split.training), len(training), training.tumor.sum(),
-        len(run.split.validation), len(validation),
+        len(run.split.validation), len(validation), precision,
     )  # fmt: skip
     for name in stages or run.recipe.stages:
         validate = partial(_figures, validation=validation)

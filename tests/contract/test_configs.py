@@ -6,6 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from gliogate import contract
 from gliogate.embedded import find_model_repository
+from gliogate.embedded.precision import IN_32_BITS
 
 REPOSITORY = find_model_repository()
 CONFIGS = [
@@ -87,6 +88,17 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
         for field in ("instance_group", "optimization", "default_model_filename"):
             config.ClearField(field)
     assert cpu == gpu
+
+
+@pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
+def test_a_processor_without_vnni_gets_another_file_and_nothing_else(model):
+    in_8_bits, in_32_bits = (
+        read(REPOSITORY / model.name / name) for name in ("config.pbtxt", f"configs/{IN_32_BITS}.pbtxt")
+    )
+
+    assert (in_8_bits.default_model_filename, in_32_bits.default_model_filename) == ("model_cpu.onnx", "")
+    in_8_bits.ClearField("default_model_filename")
+    assert in_8_bits == in_32_bits
 
 
 @pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)

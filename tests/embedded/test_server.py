@@ -67,8 +67,9 @@ def pid_of(identity, program):
 
 @pytest.fixture
 def broken_repository(tiny_repository, tmp_path):
-    """A copy to break."""
-    return Path(shutil.copytree(tiny_repository, tmp_path / "model_repository"))
+    """A copy to break, with the same configuration for every processor."""
+    ignored = shutil.ignore_patterns("configs")
+    return Path(shutil.copytree(tiny_repository, tmp_path / "model_repository", ignore=ignored))
 
 
 def test_it_serves_every_model_at_the_addresses_it_names(tiny_server):

@@ -8,6 +8,7 @@ Sources: Zhang et al. 2018, arXiv:1711.10684 (residual U-Net); Lin et al. 2016, 
 import keras
 
 from gliogate.contract import CHANNELS
+from training.models.clahe import CLAHE
 from training.models.copies import BlankCopies
 from training.models.foreground import ForegroundStandardization
 from training.models.layers import DropChannel
@@ -21,6 +22,7 @@ def flagship(
     filters: tuple[int, ...] = (16, 32, 64, 128, 256),
     depths: tuple[int, ...] = (1, 1, 2, 3, 2),
     dropout: float = 0.3,
+    clahe: bool = False,
 ) -> keras.Model:
     """uint8 slices (B, S, S, 3) in; logits `tumor` (B, 1), `where` (B, S/8, S/8) and `mask` (B, S, S) out.
 
@@ -29,9 +31,11 @@ def flagship(
         filters: channels at 1/2, 1/4, … of the slice's size; `where` is made from the last three.
         depths: residual blocks of the encoder at each.
         dropout: before the layer that decides on tumor.
+        clahe: equalize contrast before the network.
     """
     image = keras.Input((size, size, len(CHANNELS)), dtype="uint8", name="image")
-    x = ForegroundStandardization(name="standardize")(BlankCopies(name="blank_copies")(image))
+    x = CLAHE(name="clahe")(image) if clahe else image
+    x = ForegroundStandardization(name="standardize")(BlankCopies(name="blank_copies")(x))
     x = keras.layers.Conv2D(filters[0], 6, strides=2, padding="same", use_bias=False, name="stem")(x)
     x = keras.layers.ReLU()(_normalized(x))
     features = []

@@ -110,6 +110,12 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="address to listen on (%(default)s)")
     for name, number in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=port, default=number, metavar="N", help="(%(default)s)")
+    parser.add_argument(
+        "--model-config-name",
+        metavar="NAME",
+        help="serve configs/NAME.pbtxt of each model that has it; empty: config.pbtxt of all (default: what suits this "
+        "processor)",
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> bool:
@@ -119,6 +125,7 @@ def _serve(arguments: argparse.Namespace) -> bool:
         grpc_port=arguments.grpc_port,
         http_port=arguments.http_port,
         metrics_port=arguments.metrics_port,
+        model_config_name=arguments.model_config_name,
     )
     return exit_code == 0
 

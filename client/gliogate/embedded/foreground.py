@@ -46,6 +46,7 @@ def serve(
     grpc_port: int | None = None,
     http_port: int | None = None,
     metrics_port: int | None = None,
+    model_config_name: str | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT, or until the process that started this one is gone.
 
@@ -57,6 +58,7 @@ def serve(
         grpc_port: None picks a free one; so do the next two.
         http_port: see `EmbeddedServer`.
         metrics_port: see `EmbeddedServer`.
+        model_config_name: see `EmbeddedServer`.
 
     Returns:
         The exit code: 0 when it was stopped, 1 with one line on stderr when the server did not start, or died.
@@ -71,6 +73,7 @@ def serve(
                 grpc_port=grpc_port,
                 http_port=http_port,
                 metrics_port=metrics_port,
+                model_config_name=model_config_name,
             ) as server,
         ):
             addresses = f"gRPC {server.url}, HTTP {server.http_url}, metrics {server.metrics_url}"

@@ -19,6 +19,7 @@ from gliogate import contract
 from gliogate.embedded import guard
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.log import Log
+from gliogate.embedded.precision import suitable_config
 from gliogate.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class EmbeddedServer:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
+        model_config_name: str | None = None,
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
         verbose: bool = False,
@@ -72,6 +74,8 @@ class EmbeddedServer:
             grpc_port: None picks a free one; so do the next two.
             http_port: for KServe's HTTP protocol, and for health checks.
             metrics_port: for Prometheus.
+            model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
+                of all where the name is empty. None takes what suits this processor: networks in 8 bits, or in 32.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
@@ -79,6 +83,7 @@ class EmbeddedServer:
         self._model_repository = Path(model_repository).absolute()
         self._host = host
         self._wanted_ports = (grpc_port, http_port, metrics_port)
+        self._model_config_name = suitable_config() if model_config_name is None else model_config_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._verbose = verbose
@@ -116,7 +121,13 @@ class EmbeddedServer:
         for attempt in range(1, _ATTEMPTS + 1):
             ports = _choose_ports(address, self._wanted_ports)
             run = _Run(
-                installation, self._model_repository, address, ports, self._stop_timeout_s, verbose=self._verbose
+                installation,
+                self._model_repository,
+                self._model_config_name,
+                address,
+                ports,
+                self._stop_timeout_s,
+                verbose=self._verbose,
             )
             try:
                 run.wait_until_ready(self._start_timeout_s)
@@ -169,6 +180,7 @@ class _Run:
         self,
         installation: Installation,
         model_repository: Path,
+        model_config_name: str,
         address: str,
         ports: _Ports,
         stop_timeout_s: float,
@@ -186,6 +198,7 @@ class _Run:
                 str(installation.executable),
                 f"--id={self._id}",
                 f"--model-repository={model_repository}",
+                *([f"--model-config-name={model_config_name}"] if model_config_name else []),
                 f"--backend-directory={self._folder / 'backends'}",
                 f"--backend-config=python,shm-region-prefix-name={self._id}",
                 f"--grpc-address={address}",

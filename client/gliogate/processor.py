@@ -1,0 +1,26 @@
+"""What Linux tells of this machine's processor."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def name() -> str:
+    """The processor's name, or at least its architecture."""
+    return _field("model name") or platform.machine()
+
+
+def features() -> frozenset[str]:
+    """What its instruction set has, as Linux names it on x86-64: `avx2`, `avx512_vnni`; none where it does not."""
+    return frozenset(_field("flags").split())
+
+
+@cache
+def _field(key: str) -> str:
+    """What is said of the first core; empty where nothing is."""
+    if not _CPUINFO.exists():
+        return ""
+    fields = (line.partition(":") for line in _CPUINFO.read_text(encoding="utf-8").splitlines())
+    return next((value.strip() for field, _, value in fields if field.strip() == key), "")
