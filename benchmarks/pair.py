@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -111,36 +110,16 @@ def open_network(path: str, engine: str) -> Callable[[Images], list[NDArray[Any]
     """
     if engine in OPENVINO:
         return _open_with_openvino(path, OPENVINO[engine])
-    if engine == OURS:
-        return _open_as_ours(path)
-    if engine == DOCUMENTED:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda images: list(session.run(None, {"image": images}))
-    raise ValueError(f"engine is {engine!r}, expected {', '.join((DOCUMENTED, OURS, *OPENVINO))}")
-
-
-def _open_as_ours(path: str) -> Callable[[Images], list[NDArray[Any]]]:
-    """As `gliogate/embedded/backend/onnxruntime/model.py` does: all threads on few slices, or each on its share."""
     import onnxruntime
 
-    def session(threads: int) -> Callable[[Images], list[NDArray[Any]]]:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+    options = onnxruntime.SessionOptions()
+    if engine == OURS:  # As `gliogate/embedded/backend/onnxruntime/model.py` does.
+        options.intra_op_num_threads = _cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda images: list(opened.run(None, {"image": images}))
-
-    together, alone, pool = session(_cores()), session(1), ThreadPoolExecutor(_cores())
-
-    def answers(images: Images) -> list[NDArray[Any]]:
-        if len(images) < _cores():
-            return together(images)
-        shares = pool.map(alone, np.array_split(images, _cores()))
-        return [np.concatenate(parts) for parts in zip(*shares, strict=True)]
-
-    return answers
+    elif engine != DOCUMENTED:
+        raise ValueError(f"engine is {engine!r}, expected {', '.join((DOCUMENTED, OURS, *OPENVINO))}")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: list(session.run(None, {"image": images}))
 
 
 def _open_with_openvino(path: str, precision: str) -> Callable[[Images], list[NDArray[Any]]]:

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 SYNC_S = 15.0
@@ -91,4 +92,5 @@ class Scaler:
         """Those of the last seconds; the newest one always."""
         while events and events[0][0] < time_s - 3600:  # The longest window that there may be.
             events.popleft()
-        return [each for each in events if each[0] > time_s - window_s or each[0] == time_s]
+        newest_first = reversed(events)
+        return list(takewhile(lambda event: event[0] > time_s - window_s or event[0] == time_s, newest_first))

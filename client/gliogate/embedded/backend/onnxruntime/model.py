@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ _DATATYPES = {
 
 
 class TritonPythonModel:
-    """One instance of a model: its ONNX file, opened for a few rows and for many."""
+    """One instance of a model: a session on its ONNX file."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Opens the ONNX file of the version that is being loaded, and checks its tensors."""
@@ -45,16 +44,12 @@ class TritonPythonModel:
         path = Path(args["model_repository"]) / args["model_version"] / filename
         if not path.is_file():
             raise pb_utils.TritonModelException(f"{path} is missing")
-        # By default every core that this process may use.
-        self._threads = _number(config, "intra_op_thread_count") or len(os.sched_getaffinity(0))
-        self._session = _open(path, config, self._threads)
+        options = _session_options(config)
+        try:
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise pb_utils.TritonModelException(f"{path} is not a model that ONNX Runtime can load: {error}") from error
         batched = config["max_batch_size"] > 0
-        # Threads that share an operator wait for each other at its end. Where there are rows for all, each has its own.
-        if self._threads > 1 and batched:
-            self._lone_session = _open(path, config, 1)
-            self._pool = ThreadPoolExecutor(self._threads)
-        else:
-            self._pool = None
         _check(path, "input", config["input"], self._session.get_inputs(), batched=batched)
         _check(path, "output", config["output"], self._session.get_outputs(), batched=batched)
         for setting in _ignored(config):
@@ -73,29 +68,16 @@ class TritonPythonModel:
         inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         names = sorted({name for request in requests for name in request.requested_output_names()})
         if len(requests) == 1:
-            outputs = self._infer(names, inputs[0])
+            outputs = self._session.run(names, inputs[0])
             return [_response(requests[0], dict(zip(names, outputs, strict=True)))]
         joined = {name: np.concatenate([arrays[name] for arrays in inputs]) for name in inputs[0]}
-        outputs = self._infer(names, joined)
-        ends = np.cumsum([_rows(arrays) for arrays in inputs])[:-1]
+        outputs = self._session.run(names, joined)
+        ends = np.cumsum([len(next(iter(arrays.values()))) for arrays in inputs])[:-1]
         parts = zip(*(np.split(output, ends) for output in outputs), strict=True)
         return [
             _response(request, dict(zip(names, part, strict=True)))
             for request, part in zip(requests, parts, strict=True)
         ]
-
-    def _infer(self, names: list[str], arrays: dict[str, Any]) -> list[Any]:
-        if self._pool is None or _rows(arrays) < self._threads:
-            return self._session.run(names, arrays)
-        shares = zip(*(np.array_split(array, self._threads) for array in arrays.values()), strict=True)
-        parts = self._pool.map(
-            lambda share: self._lone_session.run(names, dict(zip(arrays, share, strict=True))), shares
-        )
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-
-
-def _rows(arrays: dict[str, Any]) -> int:
-    return len(next(iter(arrays.values())))
 
 
 def _response(request: Any, outputs: dict[str, Any]) -> Any:
@@ -104,20 +86,14 @@ def _response(request: Any, outputs: dict[str, Any]) -> Any:
     )
 
 
-def _open(path: Path, config: dict[str, Any], threads: int) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(path, _session_options(config, threads), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise pb_utils.TritonModelException(f"{path} is not a model that ONNX Runtime can load: {error}") from error
-
-
-def _session_options(config: dict[str, Any], threads: int) -> ort.SessionOptions:
+def _session_options(config: dict[str, Any]) -> ort.SessionOptions:
     graph_level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     if graph_level not in _GRAPH_LEVELS:
         raise pb_utils.TritonModelException(f"optimization.graph.level is {graph_level}, expected -1, 0, 1 or 2")
     options = ort.SessionOptions()
     options.graph_optimization_level = _GRAPH_LEVELS[graph_level]
-    options.intra_op_num_threads = threads
+    # By default every core that this process may use.
+    options.intra_op_num_threads = _number(config, "intra_op_thread_count") or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = _number(config, "inter_op_thread_count")
     if _number(config, "execution_mode"):
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
