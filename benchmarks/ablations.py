@@ -2,8 +2,7 @@
 
 The flagship's network at a fifth of its arithmetic, a short course, the same split by patient; each row differs from
 the first in one choice. The last row is split by slice, as many notebooks do: neighbouring slices of a patient are on
-both sides, and its figures are too good. Runs are kept in `build/ablations` and carried on. Writes
-`build/ablations/ablations.md`.
+both sides. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
 """
 
 import argparse
