@@ -41,8 +41,7 @@ def _mirrored(*devices: str) -> Any:
 def precision_of(recipe: Recipe) -> str:
     """The Keras dtype policy that a recipe is trained with on this machine.
 
-    A processor that has no instructions for bfloat16 emulates them: a step then takes many times what it takes in 32
-    bits.
+    A processor that has no instructions for bfloat16 emulates them, which is slower than 32 bits by far.
     """
     if recipe.precision != "auto":
         return recipe.precision

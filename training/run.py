@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data import Split
+from training.devices import precision_of
 from training.environment import environment
 from training.errors import RunError
 from training.files import write_json
@@ -45,7 +46,7 @@ class Run:
             write_json(folder / "split.json", asdict(split))
             # Last, since it is what says that there is a run.
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment())
+        write_json(folder / "environment.json", environment() | {"precision": precision_of(recipe)})
         return cls(folder, recipe, split)
 
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.data import Split
+from training.devices import precision_of
 from training.errors import DataError, RunError
 from training.recipes import find
 from training.run import Run, read_split
@@ -16,6 +17,11 @@ SPLIT = Split(("a", "b"), ("c",))
 def test_a_run_comes_back_as_it_was_begun(tmp_path: Path) -> None:
     begun = Run.create(tmp_path / "run", find("flagship"), SPLIT)
     assert Run.open(tmp_path / "run") == begun == Run.create(tmp_path / "run", find("flagship"), SPLIT)
+
+
+def test_its_environment_says_in_which_precision_it_is_trained_here(tmp_path: Path) -> None:
+    Run.create(tmp_path, find("flagship"), SPLIT)
+    assert json.loads((tmp_path / "environment.json").read_text())["precision"] == precision_of(find("flagship"))
 
 
 def test_another_recipe_is_told_what_differs(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ class EmbeddedServer:
             http_port: for KServe's HTTP protocol, and for health checks.
             metrics_port: for Prometheus.
             model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
-                of all where the name is empty. None takes what suits this processor: networks in 8 bits, or in 32.
+                of all where the name is empty. None takes what suits this processor: networks in 8 bits, or in 32
+                where the repository has them.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
@@ -83,7 +84,7 @@ class EmbeddedServer:
         self._model_repository = Path(model_repository).absolute()
         self._host = host
         self._wanted_ports = (grpc_port, http_port, metrics_port)
-        self._model_config_name = suitable_config() if model_config_name is None else model_config_name
+        self._wanted_config = model_config_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._verbose = verbose
@@ -116,14 +117,15 @@ class EmbeddedServer:
         if self._run is not None:
             return
         installation = Installation.find()
-        _check_repository(self._model_repository)
+        _check_repository(self._model_repository, self._wanted_config)
+        config_name = suitable_config() if self._wanted_config is None else self._wanted_config
         address = _resolve(self._host)
         for attempt in range(1, _ATTEMPTS + 1):
             ports = _choose_ports(address, self._wanted_ports)
             run = _Run(
                 installation,
                 self._model_repository,
-                self._model_config_name,
+                config_name,
                 address,
                 ports,
                 self._stop_timeout_s,
@@ -297,13 +299,19 @@ class _Run:
         return ""
 
 
-def _check_repository(folder: Path) -> None:
+def _check_repository(folder: Path, config_name: str | None) -> None:
     if not folder.is_dir():
         raise EmbeddedServerError(f"the model repository {folder} is not a folder")
     # The gate would load without the networks, and fail with every request.
     for model in contract.MODELS:
         if not (folder / model.name / "config.pbtxt").is_file():
             raise EmbeddedServerError(f"the model repository {folder} lacks {model.name}/config.pbtxt")
+    # Triton would serve config.pbtxt in the place of one that is misspelled, and say nothing.
+    named = {path.stem for model in contract.MODELS for path in (folder / model.name / "configs").glob("*.pbtxt")}
+    if config_name and config_name not in named:
+        raise EmbeddedServerError(
+            f"no model in {folder} has configs/{config_name}.pbtxt; there are {', '.join(sorted(named)) or 'none'}"
+        )
 
 
 def _resolve(host: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from training.errors import RecipeError
 from training.models.clahe import CLAHE
+from training.models.flagship import flagship
 
 
 def equalized_by_opencv(images: np.ndarray, clip_limit: float = 2.0, tiles: int = 8) -> np.ndarray:
@@ -58,6 +59,16 @@ def test_a_network_for_any_size_equalizes_each(slices: np.ndarray) -> None:
     for size in (256, 128, 64):
         images = np.ascontiguousarray(slices[:, :size, :size])
         assert largest_difference(network.predict_on_batch(images), equalized_by_opencv(images)) == 0
+
+
+def test_the_flagship_sees_the_equalized_slice(slices: np.ndarray) -> None:
+    plain, equalizing = (
+        flagship(size=256, filters=(4, 8, 8), depths=(1, 1, 1), clahe=clahe) for clahe in (False, True)
+    )
+    equalizing.set_weights(plain.get_weights())
+    told = equalizing(slices)["mask"]
+    np.testing.assert_allclose(told, plain(equalized_by_opencv(slices))["mask"], atol=1e-5)
+    assert not np.allclose(told, plain(slices)["mask"], atol=1e-2)
 
 
 def test_onnx_runtime_gives_the_same(slices: np.ndarray, onnx_answers: Callable) -> None:
