@@ -21,6 +21,7 @@ from gliogate import contract
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded import server as server_module
 from gliogate.embedded.installation import Installation
+from gliogate.embedded.stubs import has_died, stubs_of
 from gliogate.errors import EmbeddedServerError
 
 GONE_WITHIN_S = 10.0
@@ -364,6 +365,19 @@ def test_a_triton_that_dies_is_noticed_and_leaves_nothing(tiny_repository):
         os.kill(pid_of(identity, "tritonserver"), signal.SIGKILL)
         wait_until_gone(identity)
         with pytest.raises(EmbeddedServerError, match="died, exit code 137"):
+            server.check()
+
+
+@pytest.mark.parametrize("instance", ["brain_tumor_0_1", "tumor_detector_0_0"])
+def test_a_process_of_a_model_that_dies_is_noticed_and_named(tiny_repository, instance):
+    with EmbeddedServer(tiny_repository) as server:
+        server.check()
+        stub = next(pid for pid, name in stubs_of(server_id(server)).items() if name == instance)
+        os.kill(stub, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while not has_died(stub):
+            assert time.monotonic() < deadline
+        with pytest.raises(EmbeddedServerError, match=f"lost the process of {instance}; start it again"):
             server.check()
 
 

@@ -20,6 +20,7 @@ from gliogate.embedded import guard
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.log import Log
 from gliogate.embedded.precision import suitable_config
+from gliogate.embedded.stubs import has_died, stubs_of
 from gliogate.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ class EmbeddedServer:
         """Does nothing while the server runs.
 
         Raises:
-            EmbeddedServerError: it was never started, or it died; the message holds the end of its log.
+            EmbeddedServerError: it was never started, or it died, or a process of it that runs a model did; the message
+                holds the end of its log, or names the model.
         """
         self._started().check()
 
@@ -251,6 +253,7 @@ class _Run:
                     f"the embedded Triton was not ready after {timeout_s:g} s; the end of its log:\n{self._log.tail()}"
                 )
             time.sleep(_POLL_S)
+        self._stubs = stubs_of(self._id)
 
     def _error(self) -> type[EmbeddedServerError]:
         if self._log.names_taken_port():
@@ -261,6 +264,8 @@ class _Run:
         if (code := self._process.poll()) is not None:
             self._log.wait_for_end()
             raise EmbeddedServerError(f"the embedded Triton died, exit code {code}: {self._log.reason()}")
+        if died := sorted(instance for process, instance in self._stubs.items() if has_died(process)):
+            raise EmbeddedServerError(f"the embedded Triton lost the process of {', '.join(died)}; start it again")
 
     def stop(self) -> None:
         self._process.terminate()

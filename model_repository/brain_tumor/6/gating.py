@@ -184,21 +184,15 @@ def run(
         tally.rows += len(batch.images)
         tally.opened += int(passed.sum())
         tally.shut += int((wanted & ~passed).sum())
-    mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
-    batch.ask(segment, passed, answers=mask_probability)
     thresholds = batch.rows_with([(r.settings.detection_threshold, r.settings.mask_threshold) for r in requests])
-    mask_threshold = thresholds[:, 1:]
-    mask = mask_probability >= xp.asarray(mask_threshold)[:, np.newaxis]
-    # A threshold of 0 is reached by pixels that nobody looked at.
-    mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
-
-    outputs = {
-        TUMOR_PROBABILITY: probability,
-        TUMOR_MASK: mask.view(np.uint8),
-        MASK_PROBABILITY: mask_probability,
-        SEGMENTED: opened,
-        THRESHOLDS: thresholds,
-    }
+    outputs = {TUMOR_PROBABILITY: probability, SEGMENTED: opened, THRESHOLDS: thresholds}
+    if wanted.any():
+        mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
+        batch.ask(segment, passed, answers=mask_probability)
+        mask = mask_probability >= xp.asarray(thresholds[:, 1:])[:, np.newaxis]
+        # A threshold of 0 is reached by pixels that nobody looked at.
+        mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
+        outputs |= {TUMOR_MASK: mask.view(np.uint8), MASK_PROBABILITY: mask_probability}
     return [
         batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
         for index, (request, rows) in enumerate(zip(requests, batch.slices, strict=True))
