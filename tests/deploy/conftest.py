@@ -22,8 +22,17 @@ Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
 
 
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is there twice, as YAML does, and Flux; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Manifest:
+        keys = [key.value for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"{node.start_mark}: a key is there twice in {keys}"
+        return super().construct_mapping(node, deep)
+
+
 def parse(text: str) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, StrictLoader) if document]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """Three Tritons under load, behind the client's own balancing and behind deploy/proxy/haproxy.cfg: who goes, how."""
 
+import threading
+from contextlib import contextmanager
+
 import pytest
 from fleet import IN_FLIGHT, SIZE, Fleet, Load, wait_for
 from proxies import HAProxy
@@ -116,6 +119,44 @@ def test_what_a_killed_server_had_not_begun_to_answer_the_proxy_asks_elsewhere(f
 
     assert proxy.sent_again(name) > before
     assert len(load.errors) < IN_FLIGHT
+
+
+@contextmanager
+def slowed(fleet: Fleet, index: int):
+    """Lets a server work a tenth of the time, in turns shorter than any health check takes notice of."""
+    ending = threading.Event()
+
+    def run() -> None:
+        while not ending.wait(0.03):
+            with fleet.paused(index):
+                ending.wait(0.27)
+
+    turns = threading.Thread(target=run)
+    turns.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        turns.join()
+
+
+def test_a_server_that_is_slow_loses_no_request(fleet, url):
+    with Client(url, retries=NO_RETRIES) as client, Load(client) as load, slowed(fleet, 0):
+        fleet.wait_for_answers(5, 0)
+        fleet.wait_for_answers(5, 1, 2)
+
+    assert not load.errors
+
+
+def test_a_server_that_is_slow_gets_fewer_requests_of_the_proxy(fleet, proxy):
+    wait_for(lambda: all(map(proxy.is_up, proxy.servers)))
+    with Client(proxy.url, retries=NO_RETRIES) as client, Load(client) as load, slowed(fleet, 0):
+        before = [fleet.answered(index) for index in range(SIZE)]
+        fleet.wait_for_answers(60, 1, 2)
+        slow, *others = [fleet.answered(index) - before[index] for index in range(SIZE)]
+
+    assert slow < min(others) / 2
+    assert not load.errors
 
 
 def test_a_server_that_is_paused_costs_its_requests_their_deadline_and_the_others_answer(fleet):

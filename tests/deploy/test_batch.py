@@ -189,10 +189,29 @@ def test_the_job_asks_every_pod_of_the_server_and_reads_only_its_input(batch):
 
     assert "--url=dns:///gliogate-headless.imaging.svc:8001" in container["args"]
     volumes = {each["name"]: each for each in pod["volumes"]}
-    assert volumes["input"]["persistentVolumeClaim"] == {"claimName": "studies"}
+    # Kubernetes changes group and mode of what is in a volume that is not read-only itself.
+    assert volumes["input"]["persistentVolumeClaim"] == {"claimName": "studies", "readOnly": True}
     mounts = {each["name"]: each for each in container["volumeMounts"]}
     assert mounts["input"] == {"name": "input", "mountPath": "/input", "readOnly": True}
     assert mounts["output"] == {"name": "output", "mountPath": "/output", "subPath": "gliogate"}
+
+
+@pytest.mark.parametrize("claim", [{"claimName": "all"}, {"claimName": "all", "readOnly": True}])
+def test_a_claim_of_studies_and_results_is_one_volume(claim, batch):
+    """Two of one claim may keep a pod from starting (https://github.com/kubernetes/kubernetes/issues/132921)."""
+    _, pod, container = batch(
+        batch__input={"volume": {"persistentVolumeClaim": claim}, "subPath": "studies"},
+        batch__output={"volume": {"persistentVolumeClaim": {"claimName": "all"}}, "subPath": "results"},
+    )
+
+    assert [each for each in pod["volumes"] if "persistentVolumeClaim" in each] == [
+        {"name": "input", "persistentVolumeClaim": {"claimName": "all"}}
+    ]
+    mounts = [each for each in container["volumeMounts"] if each["name"] == "input"]
+    assert [(each["mountPath"], each["subPath"], each.get("readOnly", False)) for each in mounts] == [
+        ("/input", "studies", True),
+        ("/output", "results", False),
+    ]
 
 
 def test_a_bucket_is_what_a_csi_driver_mounts(batch):
@@ -202,7 +221,7 @@ def test_a_bucket_is_what_a_csi_driver_mounts(batch):
     _, pod, container = batch("minimal", batch=values | {"input": {"volume": bucket}})
 
     (volume,) = [each for each in pod["volumes"] if each["name"] == "input"]
-    assert volume == {"name": "input", **bucket}
+    assert volume == {"name": "input", "csi": bucket["csi"] | {"readOnly": True}}
     assert "--no-rename" in container["args"]
 
 

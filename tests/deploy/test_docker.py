@@ -28,9 +28,13 @@ def test_what_it_copies_is_there_and_is_sent_to_the_builder(dockerfile, chart_fo
     sent = dockerfile.with_name("Dockerfile.dockerignore").read_text().splitlines()
 
     sources = [
-        name for line in re.findall(r"^COPY (.*) \S+$", dockerfile.read_text(), re.MULTILINE) for name in line.split()
+        name
+        for line in re.findall(r"^COPY --chmod=755 (.*) \S+$", dockerfile.read_text(), re.MULTILINE)
+        for name in line.split()
     ]
     assert len(sources) == 9
+    # A checkout's own modes, of umask 077 for one, would keep the images' user from reading it.
+    assert not re.findall("^COPY (?!--chmod=755)", dockerfile.read_text(), re.MULTILINE)
     copied_in_whole = {"!" + name for name in sources}
     assert copied_in_whole == {line for line in sent if line.startswith("!")}
     for name in sources:
@@ -46,7 +50,7 @@ def test_the_images_users_and_folders_are_the_charts(dockerfile, chart):
     images = re.split("^FROM ", text, flags=re.MULTILINE)[2:]
     users = [re.findall("^USER (.*)$", image, re.MULTILINE)[-1] for image in images]
     assert users == [f"{security['runAsUser']}:{security['runAsGroup']}"] * 3
-    assert f"COPY model_repository {chart.values['models']['path']}\n" in text
+    assert f"COPY --chmod=755 model_repository {chart.values['models']['path']}\n" in text
 
 
 def test_the_version_is_the_charts(dockerfile, chart):

@@ -137,9 +137,29 @@ def test_nobody_is_woken_because_there_are_no_pods_where_none_is_usual(render):
         return {rule.get("alert") for group in resource["spec"]["groups"] for rule in group["rules"]}
 
     keda = {"mode": "keda", "minReplicas": 0, "keda": {"serverAddress": "http://p:9090", "wakeQuery": "vector(1)"}}
-    assert "GliogateDown" in alerts()
-    assert "GliogateDown" not in alerts(autoscaling=keda)
-    assert "GliogateDown" not in alerts(replicas=0)
+    for alert in ("GliogateDown", "GliogateNeverUp"):
+        assert alert in alerts()
+        assert alert not in alerts(autoscaling=keda)
+        assert alert not in alerts(replicas=0)
+
+
+def test_a_first_start_is_no_fall_and_a_fall_is_told_before_a_start_would_be_over(rules):
+    """What was up within the last day has fallen; what was not is starting, for as long as its probe allows."""
+    served = 'max_over_time(up{job="imaging/gliogate"}[1d])'
+    alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}
+
+    for fell, starts in (("GliogateDown", "GliogateNeverUp"), ("GliogatePodFails", "GliogatePodNotServing")):
+        assert re.search(rf" and (on\(\) max\()?{re.escape(served)}", alerts[fell]["expr"])
+        assert alerts[fell]["for"] in ("2m", "5m")
+        assert re.search(rf" unless (on\(\) max\()?{re.escape(served)}", alerts[starts]["expr"])
+        assert alerts[starts]["for"] == "1500s"
+
+
+def test_a_few_failures_wake_nobody(rules):
+    for rule in rules:
+        if "BudgetBurns" in rule.get("alert", ""):
+            (window, seconds) = re.search(r"\[(\d)h\]\)\)\) \* (\d+) >= 10$", rule["expr"]).groups()
+            assert int(seconds) == int(window) * 3600
 
 
 def test_the_dashboard_is_installed_as_it_is(render, dashboard):

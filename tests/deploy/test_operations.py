@@ -32,6 +32,10 @@ def commands(page):
     return [shlex.split(line) for line in [*"".join(blocks).splitlines(), *inline]]
 
 
+def name(manifest):
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
 def options(command, name):
     return [value for option, value in pairwise(command) if option == name]
 
@@ -45,13 +49,22 @@ def test_its_values_are_the_charts(values, render):
 def test_its_canary_takes_nothing_of_which_there_is_one(page, values, render):
     """Beside a release that has all of the page's values; TLS in the pod and a route exclude each other."""
     (canary,) = re.findall(r"^```yaml\n# canary.yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    everything = {"ingress": {"enabled": True, "host": "gliogate.example", "authUrl": "http://oauth2.svc"}}
+    everything = {
+        "ingress": {"enabled": True, "host": "gliogate.example", "authUrl": "http://oauth2.svc"},
+        "serviceAccount": {"name": "gliogate"},
+    }
     for each in values:
         if "tls" not in each and each != yaml.safe_load(canary):
             everything = merge(everything, each)
     stable = render(**everything)
     beside = render(name="gliogate-canary", **merge(everything, yaml.safe_load(canary)))
 
+    assert not {name(each) for each in stable} & {name(each) for each in beside}
+    # The first one's has access to the models.
+    (account,) = [
+        each["spec"]["template"]["spec"]["serviceAccountName"] for each in beside if each["kind"] == "Deployment"
+    ]
+    assert ("ServiceAccount", account) in {name(each) for each in stable}
     only_once = {"ConfigMap", "GRPCRoute", "Ingress", "Job", "ScaledObject", "SecurityPolicy"}
     assert only_once <= {each["kind"] for each in stable}
     assert not only_once & {each["kind"] for each in beside}
@@ -91,6 +104,8 @@ def test_its_kubectl_commands_name_what_is_installed(commands, render):
         if command[0] == "kubectl":
             named = {each for each in command if re.fullmatch(r"(deployment|service)/\S+", each)}
             assert named <= installed
+            # Of a Deployment's pods it would show one.
+            assert not (named and command[3:4] == ["logs"])
 
 
 def test_kubectl_knows_its_commands_and_their_options(commands):
@@ -135,8 +150,18 @@ def test_its_table_of_targets_is_what_the_simulation_says(page, chart, tmp_path,
 def test_the_images_that_it_builds_are_targets_of_the_dockerfile(commands, chart_folder):
     dockerfile = (chart_folder.parents[1] / "docker" / "Dockerfile").read_text()
 
-    targets = [target for command in commands if command[0] == "docker" for target in options(command, "--target")]
+    builds = [command for command in commands if command[0] == "docker"]
+    targets = [target for command in builds for target in options(command, "--target")]
     assert sorted(targets) == sorted(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE))
+    # Of every target: BuildKit refuses a FROM without a name before it looks at the target.
+    images = set(re.findall(r"^ARG (\w+_IMAGE)$", dockerfile, re.MULTILINE))
+    in_its_head = [shlex.split(line) for line in re.findall(r"^#   (docker .*)$", dockerfile, re.MULTILINE)]
+    assert images
+    assert in_its_head
+    for command in [*builds, *in_its_head]:
+        assert images <= {each.partition("=")[0] for each in options(command, "--build-arg")}
+    # An attestation holds the time of the build.
+    assert all("--provenance=false" in command for command in builds)
 
 
 def test_every_value_that_it_names_is_one(page, chart):

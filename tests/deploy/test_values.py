@@ -9,7 +9,13 @@ from helm_python import HelmRenderError, HelmValuesError
 from deploy.helm.values_table import read_comments, read_values, with_table
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "studies"}}
-BATCH = {"enabled": True, "image": "i", "input": {"volume": CLAIM}, "output": {"volume": CLAIM, "subPath": "results"}}
+BATCH = {
+    "enabled": True,
+    "image": "i",
+    "input": {"volume": CLAIM, "subPath": "studies"},
+    "output": {"volume": CLAIM, "subPath": "results"},
+}
+OPEN = {"enabled": True, "host": "gliogate.example"}
 LOAD_TEST = {"enabled": True, "image": "i", "tlsSecret": "client"}
 ROUTE = {"enabled": True, "parentRefs": [{"name": "edge"}]}
 PROVIDER = {"name": "p", "issuer": "i", "audiences": ["a"], "remoteJWKS": {"uri": "https://identity.example/keys"}}
@@ -68,11 +74,15 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"accelerator": {"profile": "tpu"}}, "profile"),
         ({"accelerator": {"profile": "timeSliced", "count": 2}}, "count"),
         ({"accelerator": {"profile": "mig", "resource": "nvidia.com/gpu"}}, "resource"),
+        ({"nameOverride": "Foo_Bar"}, "nameOverride"),
+        ({"fullnameOverride": "1st"}, "fullnameOverride"),
+        ({"image": {"pullSecrets": [{"nme": "a"}]}}, "nme"),
         ({"triton": {"grpc": {"port": 80}}}, "port"),
         ({"triton": {"extraArgs": ["log-verbose=1"]}}, "extraArgs"),
         ({"triton": {"admin": {"restrictedProtocols": []}}}, "restrictedProtocols"),
         ({"triton": {"admin": {"restrictedProtocols": ["trace"]}}}, "restrictedProtocols"),
-        # Without the health protocol no probe would pass.
+        # Without the health protocol no probe would pass, and without inference no client.
+        ({"triton": {"admin": {"restrictedProtocols": ["model-repository", "shared-memory", "inference"]}}}, "restr"),
         ({"triton": {"admin": {"restrictedProtocols": ["model-repository", "shared-memory", "health"]}}}, "restricted"),
         ({"tls": {"enabled": True}}, "tls"),
         ({"tls": {"mutual": True, "existingSecret": "tls"}}, "enabled"),
@@ -100,6 +110,18 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         # The load tests have no certificate to show.
         ({"loadTest": LOAD_TEST, "tls": {"enabled": True, "mutual": True, "existingSecret": "tls"}}, "loadTest"),
         ({"monitoring": {"rules": {"objective": 99.5}}}, "objective"),
+        ({"monitoring": {"rules": {"leastFailures": 0}}}, "leastFailures"),
+        ({"monitoring": {"podMonitor": {"labels": {"app.kubernetes.io/name": "triton"}}}}, "app.kubernetes.io/name"),
+        ({"networkPolicy": {"clients": [{}]}}, "clients"),
+        ({"strategy": {"rollingUpdate": {"maxSurge": 0}}}, "rollingUpdate"),
+        ({"strategy": {"rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}}, "rollingUpdate"),
+        ({"strategy": {"rollingUpdate": {"maxsurge": 1}}}, "maxsurge"),
+        ({"extraEnv": [{"foo": 1}]}, "foo"),
+        ({"extraEnv": [{"name": "A", "value": 1}]}, "value"),
+        ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
+        ({"podSecurityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
+        ({"securityContext": {"privileged": True}}, "privileged"),
+        ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
         ({"sharedMemory": "1 GB"}, "sharedMemory"),
         ({"podLabels": {"app.kubernetes.io/name": "triton"}}, "app.kubernetes.io/name"),
         ({"probes": {"readiness": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriodSeconds"),
@@ -110,6 +132,19 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
 def test_the_schema_refuses(values, message, chart):
     with pytest.raises(HelmValuesError, match=message):
         chart.validate_schema(values)
+
+
+def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
+    """Those that may be given more than once add to it."""
+    scenarios = [("mtls", {}), ("gpu", {}), ("cpu", {"triton__http__enabled": True}), ("mtls", {"tls__mutual": False})]
+    given = {each.partition("=")[0] for name, values in scenarios for each in pod(name, **values)[1]["args"]}
+
+    assert {"--model-control-mode", "--allow-http", "--trace-config", "--grpc-use-ssl"} <= given
+    for flag in given - {"--trace-config"}:
+        for argument in (flag, f"{flag}=x"):
+            with pytest.raises(HelmValuesError, match="extraArgs"):
+                chart.validate_schema({"triton": {"extraArgs": [argument]}})
+    chart.validate_schema({"triton": {"extraArgs": ["--model-load-thread-count=2", "--trace-config=mode=triton"]}})
 
 
 @pytest.mark.parametrize(
@@ -123,14 +158,42 @@ def test_the_schema_refuses(values, message, chart):
         ),
         ({"triton__metrics__port": 8001}, "must differ, got 8001, 8000 and 8001"),
         ({"autoscaling": {"mode": "hpa", "minReplicas": 20}}, "autoscaling.minReplicas is 20, more than"),
-        ({"batch": BATCH | {"output": {"volume": CLAIM}}}, "batch.input and batch.output are the same folder"),
+        ({"name": "1st"}, "1st-gliogate cannot be a Service's name"),
+        ({"name": "my.app"}, "my.app-gliogate cannot be a Service's name"),
+        ({"sharedMemory": "64Gi", "resources__limits__memory": "512Mi"}, "sharedMemory is 64Gi, .*below .*, 512Mi"),
+        (
+            {"tls__certManager": {"duration": "1h", "renewBefore": "59m60s"}},
+            "renewBefore is 59m60s, not below duration",
+        ),
+        ({"ingress": OPEN}, "ingress.enabled makes a way in that ends at the network policy"),
+        ({"grpcRoute": ROUTE}, "grpcRoute.enabled makes a way in"),
+        ({"service__type": "LoadBalancer"}, "service.type makes a way in"),
+        ({"scenario": "hpa", "monitoring__podMonitor__interval": "5m"}, "interval is 5m; more than 30s gives scaling"),
+        ({"scenario": "cpu", "monitoring__podMonitor__interval": "2m1s"}, "more than 2m gives the alerts nothing"),
+        ({"batch": BATCH | {"output": {"volume": CLAIM}}}, 'batch.output.subPath is "", of one volume'),
+        ({"batch": BATCH | {"input": {"volume": CLAIM}}}, 'batch.input.subPath is "" and .*taken for studies'),
+        ({"batch": BATCH | {"output": {"volume": CLAIM, "subPath": "studies/../studies//a"}}}, "taken for studies"),
         ({"monitoring__rules__gateOpeningRate": {"low": 0.8}}, "gateOpeningRate.low is 0.8, not below high, 0.7"),
     ],
 )
-def test_numbers_that_do_not_go_together_are_refused(values, message, render):
+def test_values_that_do_not_go_together_are_refused(values, message, render):
     with pytest.raises(HelmRenderError, match=message):
         render(**values)
 
 
-def test_connections_that_never_age_need_no_longer_drain(render):
-    assert render(drain__seconds=5, triton__grpc__maxConnectionAgeS=0)
+@pytest.mark.parametrize(
+    "values",
+    [
+        # Connections that never age.
+        {"drain__seconds": 5, "triton__grpc__maxConnectionAgeS": 0},
+        # Another way to let a controller in, or nothing that it has to pass.
+        {"ingress": OPEN, "networkPolicy__extraIngress": [{"ports": [{"port": "grpc"}]}]},
+        {"ingress": OPEN, "networkPolicy__enabled": False},
+        {"batch": BATCH | {"output": {"volume": CLAIM, "subPath": "studies-results"}}},
+        {"resources__limits__memory": 2**31},
+        {"name": "1st", "fullnameOverride": "first"},
+        {"scenario": "hpa", "monitoring__podMonitor__interval": "30s"},
+    ],
+)
+def test_values_that_go_together_are_taken(values, render):
+    assert render(**values)

@@ -15,8 +15,8 @@
 {{- end -}}
 
 {{- define "gliogate.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "gliogate.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gliogate.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "gliogate.labels" -}}
@@ -24,21 +24,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "gliogate.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
-{{/* What every object's metadata begins with. Takes a list: the root, the name's suffix, further labels, annotations. */}}
+{{/*
+What every object's metadata begins with. Takes a list: the root, the name's suffix, further labels, annotations. Merged, for
+a key that is there twice is refused by some who read the manifests, Flux for one.
+*/}}
 {{- define "gliogate.metadata" -}}
 {{- $root := index . 0 -}}
 name: {{ include "gliogate.fullname" $root }}{{ index . 1 }}
-namespace: {{ $root.Release.Namespace }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
-  {{- include "gliogate.labels" $root | nindent 2 }}
-  {{- with index . 2 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (include "gliogate.labels" $root | fromYaml) (index . 2) $root.Values.commonLabels | toYaml | nindent 2 }}
 {{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -109,11 +106,18 @@ gpu
 {{- default (printf "%s-tls" (include "gliogate.fullname" .)) .Values.tls.existingSecret -}}
 {{- end -}}
 
-{{/* With TLS Kubernetes cannot ask by gRPC: Triton then answers HTTP, but only inside the pod. */}}
+{{/*
+With TLS Kubernetes cannot ask by gRPC: Triton then answers HTTP, but only inside the pod, where no proxy leads that extraEnv
+may name.
+*/}}
+{{- define "gliogate.loopback" -}}
+{{ ternary "[::1]" "127.0.0.1" (eq .Values.triton.ipFamily "IPv6") }}
+{{- end -}}
+
 {{- define "gliogate.readyProbe" -}}
 {{- if .Values.tls.enabled -}}
 exec:
-  command: [curl, --silent, --fail, --output, /dev/null, "http://127.0.0.1:{{ .Values.triton.http.port }}/v2/health/ready"]
+  command: [curl, --silent, --fail, --noproxy, "*", --output, /dev/null, "http://{{ include "gliogate.loopback" . }}:{{ .Values.triton.http.port }}/v2/health/ready"]
 {{- else -}}
 grpc:
   port: {{ .Values.triton.grpc.port }}
@@ -134,13 +138,15 @@ exec:
         echo "the process of a Python model has died"
         exit 1
       fi
-      curl --silent --fail --output /dev/null http://127.0.0.1:{{ .Values.triton.metrics.port }}/metrics
+      curl --silent --fail --noproxy '*' --output /dev/null "http://{{ include "gliogate.loopback" . }}:{{ .Values.triton.metrics.port }}/metrics"
 {{- end -}}
 
 {{/* What Triton is started with, as a list; the shell adds the restrictions, whose token is not to stand here. */}}
 {{- define "gliogate.arguments" -}}
 {{- $triton := .Values.triton -}}
-- --model-repository={{ include "gliogate.modelRepository" . }}
+{{- $v6 := eq $triton.ipFamily "IPv6" -}}
+{{- $everywhere := ternary "ipv6:::" "0.0.0.0" $v6 -}}
+- {{ include "gliogate.modelRepository" . | printf "--model-repository=%s" | quote }}
 {{- with include "gliogate.modelConfigName" . }}
 - --model-config-name={{ . }}
 {{- end }}
@@ -151,7 +157,8 @@ exec:
 - --exit-timeout-secs={{ .Values.drain.exitTimeoutS }}
 - --log-verbose={{ $triton.logVerbose }}
 - --log-format={{ $triton.logFormat }}
-- --grpc-address=0.0.0.0
+{{- /* gRPC writes addresses of IPv6 otherwise than the rest. */}}
+- {{ ternary "[::]" "0.0.0.0" $v6 | printf "--grpc-address=%s" | quote }}
 - --grpc-port={{ $triton.grpc.port }}
 {{- with $triton.grpc.maxConnectionAgeS }}
 - --grpc-max-connection-age={{ mul . 1000 }}
@@ -167,17 +174,17 @@ exec:
 {{- end }}
 {{- if or $triton.http.enabled .Values.tls.enabled }}
 - --allow-http=true
-- --http-address={{ ternary "127.0.0.1" "0.0.0.0" .Values.tls.enabled }}
+- {{ ternary (ternary "ipv6:::1" "127.0.0.1" $v6) $everywhere .Values.tls.enabled | printf "--http-address=%s" | quote }}
 - --http-port={{ $triton.http.port }}
 {{- else }}
 - --allow-http=false
 {{- end }}
-- --metrics-address=0.0.0.0
+- {{ printf "--metrics-address=%s" $everywhere | quote }}
 - --metrics-port={{ $triton.metrics.port }}
 - --allow-gpu-metrics={{ ne .Values.accelerator.profile "cpu" }}
 {{- with .Values.tracing.url }}
 - --trace-config=mode=opentelemetry
-- --trace-config=opentelemetry,url={{ . }}
+- {{ printf "--trace-config=opentelemetry,url=%s" . | quote }}
 - --trace-config=opentelemetry,resource=service.name={{ include "gliogate.fullname" $ }}
 - --trace-config=level=TIMESTAMPS
 - --trace-config=rate={{ int $.Values.tracing.rate }}
@@ -214,9 +221,73 @@ job="{{ .Release.Namespace }}/{{ include "gliogate.fullname" . }}"
 sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gliogate.series" . }},model="brain_tumor"}[1m])) / 1e6
 {{- end -}}
 
-{{/* What a schema cannot say: numbers that must go together. */}}
+{{/* A duration as Go writes it, 2160h or 1m30s, in milliseconds. */}}
+{{- define "gliogate.milliseconds" -}}
+{{- $milliseconds := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 -}}
+{{- $unit := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (regexFind "[a-z]+$" .) -}}
+{{- $milliseconds = add $milliseconds (mul $unit (regexFind "^[0-9]+" .)) -}}
+{{- end -}}
+{{- $milliseconds -}}
+{{- end -}}
+
+{{/* A quantity as Kubernetes writes it, 8Gi or 512M, or a number of bytes, in bytes. */}}
+{{- define "gliogate.bytes" -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "" 1.0 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 0x1p10 "Mi" 0x1p20 "Gi" 0x1p30 "Ti" 0x1p40 "Pi" 0x1p50 -}}
+{{- mulf (regexFind "^[0-9.]+" .) (get $units (regexFind "[A-Za-z]*$" .)) -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Says "yes" where the batch's results go to the volume that its studies are in; however it is mounted, a claim is one. */}}
+{{- define "gliogate.batchShares" -}}
+{{- $volumes := list -}}
+{{- range list .Values.batch.input .Values.batch.output -}}
+{{- $claim := get .volume "persistentVolumeClaim" -}}
+{{- $volumes = append $volumes (ternary (get (default (dict) $claim) "claimName") (toJson .volume) (not (empty $claim))) -}}
+{{- end -}}
+{{- if eq (first $volumes) (last $volumes) -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* What a schema cannot say: values that must go together. */}}
 {{- define "gliogate.validate" -}}
 {{- $triton := .Values.triton -}}
+{{- /* Services have the strictest names. */ -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "gliogate.fullname" .)) -}}
+{{- fail (printf "%s cannot be a Service's name, which begins with a letter and has lower-case letters, digits and hyphens: set fullnameOverride, or take another name for the release" (include "gliogate.fullname" .)) -}}
+{{- end -}}
+{{- if and (eq .Values.models.source "oci") (semverCompare "<1.33-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "models.source is oci; image volumes take Kubernetes 1.33 with the feature gate ImageVolume, or 1.35, and this is %s: take another source" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- with .Values.resources.limits -}}
+{{- if and .memory (ge (include "gliogate.bytes" $.Values.sharedMemory | float64) (include "gliogate.bytes" .memory | float64)) -}}
+{{- fail (printf "sharedMemory is %v, and counts as memory: it must be below resources.limits.memory, %v" $.Values.sharedMemory .memory) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.tls.certManager -}}
+{{- if ge (include "gliogate.milliseconds" .renewBefore | int64) (include "gliogate.milliseconds" .duration | int64) -}}
+{{- fail (printf "tls.certManager.renewBefore is %s, not below duration, %s" .renewBefore .duration) -}}
+{{- end -}}
+{{- end -}}
+{{- $ways := dict "ingress.enabled" .Values.ingress.enabled "grpcRoute.enabled" .Values.grpcRoute.enabled "service.type" (ne .Values.service.type "ClusterIP") -}}
+{{- range $way, $open := $ways -}}
+{{- if and $open $.Values.networkPolicy.enabled (not $.Values.networkPolicy.clients) (not $.Values.networkPolicy.extraIngress) -}}
+{{- fail (printf "%s makes a way in that ends at the network policy: name where it comes from, its controller's namespace for one, in networkPolicy.clients" $way) -}}
+{{- end -}}
+{{- end -}}
+{{- $metrics := .Values.monitoring.podMonitor -}}
+{{- $scaled := ne .Values.autoscaling.mode "none" -}}
+{{- if and $metrics.enabled (or $scaled .Values.monitoring.rules.enabled) -}}
+{{- /* A rate takes two samples; scaling goes by one over a minute, alerts by one over five. */ -}}
+{{- $longest := ternary "30s" "2m" $scaled -}}
+{{- if gt (include "gliogate.milliseconds" $metrics.interval | int64) (include "gliogate.milliseconds" $longest | int64) -}}
+{{- fail (printf "monitoring.podMonitor.interval is %s; more than %s gives %s nothing to go by" $metrics.interval $longest (ternary "scaling" "the alerts" $scaled)) -}}
+{{- end -}}
+{{- end -}}
 {{- $ports := list $triton.grpc.port $triton.http.port $triton.metrics.port -}}
 {{- if ne (len (uniq $ports)) 3 -}}
 {{- fail (printf "triton.grpc.port, triton.http.port and triton.metrics.port must differ, got %v, %v and %v" $triton.grpc.port $triton.http.port $triton.metrics.port) -}}
@@ -233,8 +304,12 @@ sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gli
 {{- end -}}
 {{- end -}}
 {{- with .Values.batch -}}
-{{- if and .enabled (eq (toJson .input.volume) (toJson .output.volume)) (eq .input.subPath .output.subPath) -}}
-{{- fail "batch.input and batch.output are the same folder; give one of them another subPath" -}}
+{{- if and .enabled (include "gliogate.batchShares" $) -}}
+{{- $input := clean .input.subPath | printf "%s/" | trimPrefix "./" -}}
+{{- $output := clean .output.subPath | printf "%s/" | trimPrefix "./" -}}
+{{- if or (hasPrefix $input $output) (hasPrefix $output $input) -}}
+{{- fail (printf "batch.input.subPath is %q and batch.output.subPath is %q, of one volume: give each a folder beside the other's, or results are taken for studies" .input.subPath .output.subPath) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $band := .Values.monitoring.rules.gateOpeningRate -}}
@@ -252,16 +327,37 @@ sum{{ $by }}(rate(nv_inference_queue_duration_us{{ $selector }})) / clamp_min(su
 {{- end -}}
 
 {{/*
-Failed requests as a share of all. Takes a list: the root, the window.
+Failed requests in a second. Takes a list: the root, the window.
 Triton counts an answer of the gate's that is an error as a success, so the gate counts by itself; what Triton gives up before
 the gate sees it, the gate cannot count.
 */}}
-{{- define "gliogate.failedShare" -}}
+{{- define "gliogate.failed" -}}
 {{- $series := include "gliogate.series" (index . 0) -}}
 {{- $window := index . 1 -}}
 {{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=~\"failed|unavailable\"}[%s]))" $series $window -}}
 {{- $triton := printf "sum(rate(nv_inference_request_failure{%s,model=\"brain_tumor\",reason!=\"CANCELED\"}[%s]))" $series $window -}}
-{{- $failed := printf "(%s + %s)" $gate $triton -}}
+{{- printf "(%s + %s)" $gate $triton -}}
+{{- end -}}
+
+{{/*
+Whether a month's budget of errors burns so many times too fast. Takes a list: the root, the factor, the long window with its
+seconds, the short one. A few failures are no share of anything where requests are few.
+*/}}
+{{- define "gliogate.burns" -}}
+{{- $root := index . 0 -}}
+{{- $rules := $root.Values.monitoring.rules -}}
+{{- $budget := printf "%v * %v" (index . 1) (subf 1.0 $rules.objective) -}}
+{{- $long := list $root (index . 2) -}}
+{{ include "gliogate.failedShare" $long }} > {{ $budget }}
+and {{ include "gliogate.failedShare" (list $root (index . 4)) }} > {{ $budget }}
+and {{ include "gliogate.failed" $long }} * {{ index . 3 }} >= {{ $rules.leastFailures }}
+{{- end -}}
+
+{{/* Failed requests as a share of all. Takes a list: the root, the window. */}}
+{{- define "gliogate.failedShare" -}}
+{{- $series := include "gliogate.series" (index . 0) -}}
+{{- $window := index . 1 -}}
+{{- $failed := include "gliogate.failed" . -}}
 {{ $failed }} / clamp_min({{ $failed }} + sum(rate(gliogate_requests_total{ {{- $series }},outcome="answered"}[{{ $window }}])), 1e-3)
 {{- end -}}
 
@@ -289,7 +385,7 @@ securityContext:
 {{/* Which nodes. Takes what has nodeSelector, tolerations, affinity and priorityClassName. */}}
 {{- define "gliogate.placement" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector:
@@ -305,13 +401,20 @@ affinity:
 {{- end }}
 {{- end -}}
 
+{{/* Names. OpenShift's DNS pods listen on 5353, and its network looks at the port of the pod, not at that of the service. */}}
+{{- define "gliogate.dnsEgress" -}}
+- ports:
+    {{- range $port := list 53 5353 }}
+    {{- range list "UDP" "TCP" }}
+    - port: {{ $port }}
+      protocol: {{ . }}
+    {{- end }}
+    {{- end }}
+{{- end -}}
+
 {{/* Where clients get to: names, and gRPC of the server. */}}
 {{- define "gliogate.clientEgress" -}}
-- ports:
-    - port: 53
-      protocol: UDP
-    - port: 53
-      protocol: TCP
+{{ include "gliogate.dnsEgress" . }}
 - to:
     - podSelector:
         matchLabels:
@@ -335,16 +438,9 @@ name; with its own and an index behind it, a pod's name must fit into a DNS labe
 {{/* The metadata of a Job's pods. Takes a list: the root, what it does, the run, further annotations. */}}
 {{- define "gliogate.jobPodMetadata" -}}
 {{- $root := index . 0 -}}
+{{- $own := dict "app.kubernetes.io/component" (index . 1) (include "gliogate.clientLabel" $root) "true" -}}
 labels:
-  {{- include "gliogate.selectorLabels" $root | nindent 2 }}
-  app.kubernetes.io/component: {{ index . 1 }}
-  {{ include "gliogate.clientLabel" $root }}: "true"
-  {{- with $root.Values.commonLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (include "gliogate.selectorLabels" $root | fromYaml) $own $root.Values.commonLabels | toYaml | nindent 2 }}
 annotations:
-  gliogate/run: {{ index . 2 | quote }}
-  {{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (dict "gliogate/run" (index . 2)) (index . 3) $root.Values.commonAnnotations | toYaml | nindent 2 }}
 {{- end -}}
