@@ -1,18 +1,20 @@
 """`python -m benchmarks`, `make bench`: gliogate against its engines alone and against what people serve with today.
 
 Everything runs on this machine, over loopback, on the same networks and slices, in rounds in which all take turns. Each
-system runs alone: it is started, warmed up, asked from this process, and ended. Leaves `bench.json` and `bench.html`.
+system runs alone: it is started, warmed up, asked from this process, and ended. Leaves `bench.json`, which is written
+after every round, and `bench.html`; Ctrl-C ends it with what there is.
 """
 
 import argparse
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import Any
 
 from benchmarks import report
 from benchmarks.goals import IN_FLIGHT, PREVALENCE
-from benchmarks.measuring import Plan, measure
+from benchmarks.measuring import TURNOVERS, Plan, Results, measure
 from benchmarks.pair import OURS
 from benchmarks.repositories import networks_of
 from benchmarks.rows import rows_of, savings_of, starts_of
@@ -26,33 +28,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints the tables, writes the files."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    console = Console()
+    console = report.terminal()
     repository = find_model_repository(options.model_repository)
     folder = options.output.absolute()
     workshop = Workshop(repository, networks_of(repository, OURS), folder)
     systems = _chosen(workshop.systems(), options.systems, parser)
+    turnovers = TURNOVERS
     if options.quick:
+        turnovers = 1
         options.slices, options.rounds, options.prevalence, options.in_flight = 16, 1, [PREVALENCE], [IN_FLIGHT]
     shares = sorted(options.prevalence, key=lambda share: share != PREVALENCE)
     workloads = [Workload.draw(options.slices, share) for share in shares]
     before = report.machine()
-    results = measure(systems, Plan(options.rounds, workloads, options.in_flight, [IN_FLIGHT]), console)
-    document = {
-        "machine": before,
-        "slices": options.slices,
-        "rounds": options.rounds,
-        "rows": rows_of(results, systems),
-        "savings": savings_of(results, IN_FLIGHT),
-        "starts": starts_of(results),
-    }
-    report.write(document, folder)
-    report.show(document, console)
+
+    def document(results: Results) -> dict[str, Any]:
+        return {
+            "is_complete": results.rounds == options.rounds,
+            "machine": before,
+            "slices": options.slices,
+            "rounds": results.rounds,
+            "rows": rows_of(results, systems),
+            "savings": savings_of(results, IN_FLIGHT),
+            "starts": starts_of(results),
+        }
+
+    plan = Plan(options.rounds, workloads, options.in_flight, [IN_FLIGHT], turnovers)
+    results = measure(systems, plan, console, lambda so_far: report.write(document(so_far), folder))
+    report.write(document(results), folder)
+    report.draw(document(results), folder)
+    report.show(document(results), console)
+    if results.rounds < options.rounds:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often every system has its turn")
-    parser.add_argument("--slices", type=int, default=96, help="how many slices a turn is")
+    parser.add_argument("--slices", type=int, default=96, help="how many slices are drawn")
     parser.add_argument("--prevalence", type=float, nargs="+", default=[0.35, 0.0, 0.1, 1.0], metavar="SHARE")
     parser.add_argument(
         "--systems", nargs="+", metavar="WORD", help="only those whose name has one of these words in it"

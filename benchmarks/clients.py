@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 
-from benchmarks.measured import SHUT, Asked, Measured, area, closed_loop
+from benchmarks.measured import Asked, Measured, closed_loop
 from benchmarks.pair import Images, Networks
 from gliogate import Client
 from gliogate.contract import (
@@ -44,10 +44,11 @@ def sdk(url: str, gate: GateMode = "auto") -> Iterator[Asked]:
             analyses = dict(answers)
             seconds = time.perf_counter() - start
             placed = [analyses[place] for place in range(len(images))]
-            return Measured(
+            return Measured.of(
                 seconds,
                 np.array([each.latency_s for each in placed]),
-                _areas([each.mask for each in placed], [each.segmented for each in placed]),
+                [each.mask for each in placed],
+                [each.segmented for each in placed],
             )
 
         yield ask
@@ -63,7 +64,7 @@ def bare(url: str, gate: GateMode = "auto") -> Iterator[Asked]:
             measured, answers = client.ask_all(images, in_flight, ENSEMBLE.name, outputs, {GATE: gate})
             opened = [answer.as_numpy(SEGMENTED.name).item() for answer in answers]
             masks = [answer.as_numpy(TUMOR_MASK.name) for answer in answers]
-            return Measured(*measured, _areas(masks, opened))
+            return Measured.of(*measured, masks, opened)
 
         yield ask
 
@@ -78,7 +79,7 @@ def always_both(url: str, networks: Networks) -> Iterator[Asked]:
             measured, answers = client.ask_all(images, in_flight, ENSEMBLE.name, outputs)
             opened = [_opens(answer, networks) for answer in answers]
             masks = [_mask(answer, networks) for answer in answers]
-            return Measured(*measured, _areas(masks, opened))
+            return Measured.of(*measured, masks, opened)
 
         yield ask
 
@@ -89,22 +90,24 @@ def two_calls(url: str, networks: Networks) -> Iterator[Asked]:
     with _Bare(url) as client:
 
         def ask(images: Images, in_flight: int) -> Measured:
-            areas = np.full(len(images), SHUT, np.int64)
+            masks = np.zeros(images.shape[:3], np.uint8)
+            opened = [False] * len(images)
 
             def receive() -> int:
                 while True:
                     place, answer = client.receive()
                     if MASK_PROBABILITY.name in (output.name for output in answer.get_response().outputs):
-                        areas[place] = int(_mask(answer, networks).sum())
+                        masks[place] = _mask(answer, networks)[0]
                         return place
-                    if not _opens(answer, networks):
+                    opened[place] = _opens(answer, networks)
+                    if not opened[place]:
                         return place
                     client.send(place, images[place], SEGMENTER.name, [MASK_PROBABILITY.name])
 
             def send(place: int) -> None:
                 client.send(place, images[place], DETECTOR.name, [TUMOR_PROBABILITY.name])
 
-            return Measured(*closed_loop(len(images), in_flight, send, receive), areas)
+            return Measured.of(*closed_loop(len(images), in_flight, send, receive), list(masks), opened)
 
         yield ask
 
@@ -118,7 +121,7 @@ def mlserver(url: str, networks: Networks) -> Iterator[Asked]:
             measured, answers = client.ask_all(images, in_flight, ENSEMBLE.name, [])
             opened = [_opens(answer, networks) for answer in answers]
             masks = [answer.as_numpy(TUMOR_MASK.name) for answer in answers]
-            return Measured(*measured, _areas(masks, opened))
+            return Measured.of(*measured, masks, opened)
 
         yield ask
 
@@ -168,9 +171,10 @@ async def _ask_http(
         start = time.perf_counter()
         await asyncio.gather(*(worker(session) for _ in range(in_flight)))
         seconds = time.perf_counter() - start
-    opened = [np.frombuffer(reply[:_PROBABILITY_BYTES], np.float32)[0] >= np.float32(threshold) for reply in replies]
+    probabilities = [np.frombuffer(reply[:_PROBABILITY_BYTES], np.float32)[0] for reply in replies]
+    opened = [bool(probability >= np.float32(threshold)) for probability in probabilities]
     masks = [np.frombuffer(reply, np.uint8, offset=_PROBABILITY_BYTES) for reply in replies]
-    return Measured(seconds, latencies, _areas(masks, opened))
+    return Measured.of(seconds, latencies, masks, opened)
 
 
 class _Bare:
@@ -242,7 +246,3 @@ def _opens(answer: InferResult, networks: Networks) -> bool:
 def _mask(answer: InferResult, networks: Networks) -> NDArray[np.uint8]:
     mask: NDArray[np.bool_] = answer.as_numpy(MASK_PROBABILITY.name) >= networks.mask_threshold
     return mask.view(np.uint8)
-
-
-def _areas(masks: list[NDArray[np.uint8]], opened: list[bool]) -> NDArray[np.int64]:
-    return np.array([area(*each) for each in zip(masks, opened, strict=True)])

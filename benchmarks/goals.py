@@ -41,8 +41,10 @@ def _goals(report: dict[str, Any]) -> Iterator[Goal]:
     rows = [row for row in report["rows"] if "error" not in row]
     bare = _row(rows, _BARE)
     sdk = _row(rows, _SDK)
+    for name, row in (("SDK", sdk), ("tritonclient", bare)):
+        if row and row["ratio_to_limit"] is not None:
+            yield Goal(f"served against the limit, {name}, {IN_FLIGHT} in flight", row["ratio_to_limit"], 0.95)
     if bare:
-        yield Goal(f"served against the limit, {IN_FLIGHT} in flight", bare["ratio_to_limit"], 0.95)
         yield Goal(f"p99 against p50, {IN_FLIGHT} in flight", bare["p99_ms"] / bare["p50_ms"], 2.0, at_most=True)
         yield Goal("peak memory of the server, GB", max(_peaks(rows)) / 1e3, 1.5, at_most=True)
         documented = _best(rows, DOCUMENTED)
@@ -79,4 +81,5 @@ def _best(rows: Sequence[dict[str, Any]], engine: str, in_flight: int = IN_FLIGH
 
 
 def _peaks(rows: Sequence[dict[str, Any]]) -> list[float]:
-    return [row["peak_mb"] for row in rows if row["kind"] == "gliogate"]
+    # With the gate held open it is the same server, only busier.
+    return [row["peak_mb"] for row in rows if row["kind"] in ("gliogate", "always")]

@@ -1,7 +1,8 @@
 """The engines in one process, without a server.
 
 A worker: it writes a line when it is ready, and then answers a line of JSON with a line of JSON. Asked with
-`{"images": FILE.npy, "batch": N}`. With `--fused FILE.onnx`, both networks and the gate are one ONNX graph.
+`{"images": FILE.npy, "batch": N, "masks": FILE.npy}`, the latter for it to write. With `--fused FILE.onnx`, both
+networks and the gate are one ONNX graph.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measured import area
+from benchmarks.measured import area, pack
 from benchmarks.pair import Images, Networks, Pair, open_network
 
 Analyze = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.uint8]]]
@@ -29,11 +30,13 @@ def main() -> None:
         question = json.loads(line)
         if pair:
             pair.seconds = dict.fromkeys(pair.seconds, 0.0)
-        answer = _run(analyze, np.load(question["images"]), question["batch"], networks.detection_threshold)
+        images, batch = np.load(question["images"]), question["batch"]
+        answer, masks = _run(analyze, images, batch, networks.detection_threshold)
+        np.save(question["masks"], masks)
         print(json.dumps(answer | {"stages_s": pair.seconds if pair else {}}), flush=True)
 
 
-def _run(analyze: Analyze, images: Images, batch: int, threshold: float) -> dict[str, Any]:
+def _run(analyze: Analyze, images: Images, batch: int, threshold: float) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     answers, latencies = [], []
     start = time.perf_counter()
     for first in range(0, len(images), batch):
@@ -43,7 +46,7 @@ def _run(analyze: Analyze, images: Images, batch: int, threshold: float) -> dict
     seconds = time.perf_counter() - start
     pairs = [pair for answer in answers for pair in zip(*answer, strict=True)]
     areas = [area(mask, bool(probability >= np.float32(threshold))) for probability, mask in pairs]
-    return {"seconds": seconds, "latencies_s": latencies, "areas": areas}
+    return {"seconds": seconds, "latencies_s": latencies, "areas": areas}, pack([mask for _, mask in pairs])
 
 
 def _fused(path: str, networks: Networks) -> Analyze:

@@ -1,7 +1,7 @@
 """What one measurement gives, whoever was asked."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,12 +23,14 @@ class Measured:
         latencies_s: of every request, (N,); of every batch where batches are asked for.
         areas: pixels of every mask, (N,), `SHUT` where the gate stayed shut.
         stages_s: seconds in each network, where they are known.
+        masks: as `pack` has them, (N, 8192), until they have been checked; None of who finds nothing worth checking.
     """
 
     seconds: float
     latencies_s: NDArray[np.float64]
     areas: NDArray[np.int64]
     stages_s: dict[str, float] = field(default_factory=dict)
+    masks: NDArray[np.uint8] | None = None
 
     @property
     def opened(self) -> int:
@@ -36,13 +38,22 @@ class Measured:
         return int((self.areas != SHUT).sum())
 
     @classmethod
-    def parse(cls, document: dict[str, Any]) -> "Measured":
-        """Reads what a worker wrote."""
+    def of(
+        cls, seconds: float, latencies_s: NDArray[np.float64], masks: Sequence[NDArray[Any]], opened: Sequence[bool]
+    ) -> "Measured":
+        """What a server's masks, (256, 256) or the like each, and its decisions come to."""
+        areas = np.array([area(*each) for each in zip(masks, opened, strict=True)])
+        return cls(seconds, latencies_s, areas, masks=pack(masks))
+
+    @classmethod
+    def parse(cls, document: dict[str, Any], masks: NDArray[np.uint8] | None = None) -> "Measured":
+        """Reads what a worker wrote; its masks come beside."""
         return cls(
             document["seconds"],
             np.array(document["latencies_s"], float),
             np.array(document["areas"], np.int64),
             document.get("stages_s", {}),
+            masks,
         )
 
 
@@ -56,6 +67,11 @@ class Asked(Protocol):
 def area(mask: NDArray[np.uint8], opened: bool) -> int:
     """One of `Measured.areas`."""
     return int(mask.sum()) if opened else SHUT
+
+
+def pack(masks: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """Masks with a bit for each pixel, which is an eighth of what they take otherwise."""
+    return np.stack([np.packbits(np.asarray(mask).ravel()) for mask in masks])
 
 
 def closed_loop(

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from benchmarks.goals import IN_FLIGHT, PREVALENCE, goals
+from benchmarks.systems import IN_PROCESS
 from training.report.frame import render
 from training.report.plots import Axis, Ink, Plot
 
@@ -80,4 +81,4 @@ def _ink(row: dict[str, Any]) -> Ink:
 
 def _is_asked(row: dict[str, Any]) -> bool:
     """Whether it has requests in flight, rather than batches."""
-    return not row["name"].startswith("in one process")
+    return not row["name"].startswith(IN_PROCESS)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import psutil
@@ -45,6 +46,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
         is_ready: Callable[[], bool] = lambda: True,
         start_timeout_s: float = 120.0,
+        answer_timeout_s: float = 600.0,
         pipes: bool = False,
     ) -> None:
         """Describes a process; entering the context starts it.
@@ -55,6 +57,7 @@ class Process:
             environment: variables in addition to this process's.
             is_ready: asked until it says so.
             start_timeout_s: how long that may take.
+            answer_timeout_s: how long an answer may take.
             pipes: speak with it, by `answer`; it is ready when it has written a first line.
         """
         self._command = [str(part) for part in command]
@@ -62,7 +65,9 @@ class Process:
         self._environment = os.environ | (environment or {})
         self._is_ready = is_ready
         self._start_timeout_s = start_timeout_s
+        self._answer_timeout_s = answer_timeout_s
         self._pipes = pipes
+        self._lines: SimpleQueue[str] = SimpleQueue()
         self._peak = 0
         self._ended = threading.Event()
         self.ready_s = 0.0
@@ -86,9 +91,11 @@ class Process:
                 start_new_session=True,
             )
         self._scales = threading.Thread(target=self._weigh, daemon=True)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         try:
             if self._pipes:
-                self._read()
+                self._listener.start()
+                self._read(self._start_timeout_s, "not ready")
             while not self._is_ready():
                 self.check()
                 if time.perf_counter() - start > self._start_timeout_s:
@@ -120,25 +127,39 @@ class Process:
         """Writes a line of JSON to it, and reads one.
 
         Raises:
-            FailedError: it ended instead.
+            FailedError: it ended instead, or took too long.
         """
         assert self._process.stdin is not None  # noqa: S101  it has pipes
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(question), file=self._process.stdin, flush=True)
-        return dict(json.loads(self._read()))
+        return dict(json.loads(self._read(self._answer_timeout_s, "no answer")))
 
     def take_peak(self) -> int:
         """The most bytes of resident memory since the last call, of all its processes; pages they share count twice."""
         peak, self._peak = max(self._peak, self._resident()), 0
         return peak
 
-    def _read(self) -> str:
+    def _listen(self) -> None:
+        """Reads in a thread: a pipe cannot be asked for a line with a limit of time."""
         assert self._process.stdout is not None  # noqa: S101  it has pipes
-        line = self._process.stdout.readline()
+        try:
+            with self._process.stdout as pipe:
+                for line in pipe:
+                    self._lines.put(line)
+        finally:
+            self._lines.put("")
+
+    def _read(self, timeout_s: float, missing: str) -> str:
+        try:
+            line = self._lines.get(timeout=timeout_s)
+        except Empty:
+            raise FailedError(f"{missing} after {timeout_s:g} s: {self._last_words()}") from None
         if not line:
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
             self.check()
-        return str(line)
+            raise FailedError(f"closed its output: {self._last_words()}")
+        return line
 
     def _weigh(self) -> None:
         while not self._ended.wait(_WEIGH_S):
@@ -168,10 +189,10 @@ class Process:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(family, timeout=_GRACE_S)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._listener.join(_GRACE_S)
 
     def _last_words(self) -> str:
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]

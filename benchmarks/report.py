@@ -3,15 +3,26 @@
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from benchmarks.goals import IN_FLIGHT, PREVALENCE, goals
+from benchmarks.goals import IN_FLIGHT, PREVALENCE, Goal, goals
+from benchmarks.systems import IN_PROCESS
 from gliogate import processor
+
+WIDTH = 160
+"""Columns that no table needs more of; what is piped is not cut to 80."""
+
+
+def terminal() -> Console:
+    """What is printed on."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def machine() -> dict[str, Any]:
@@ -25,9 +36,15 @@ def machine() -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], folder: Path) -> None:
-    """Writes `bench.json` and `bench.html`."""
+    """Writes `bench.json`, whole or not at all: it is written again after every round."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+    unfinished = folder / "bench.json.part"
+    unfinished.write_text(json.dumps(report, indent=2) + "\n")
+    unfinished.replace(folder / "bench.json")
+
+
+def draw(report: dict[str, Any], folder: Path) -> None:
+    """Writes `bench.html`."""
     # Only now: it brings Keras along, which takes seconds and memory that are nobody's to measure.
     from benchmarks.page import page
 
@@ -41,13 +58,15 @@ def show(report: dict[str, Any], console: Console) -> None:
         console.print(_table([row for row in rows if row["prevalence"] == prevalence], prevalence))
     for row in report["rows"]:
         if "error" in row:
-            console.print(f"[bold]{row['name']}, {row['engine']}[/]: {row['error']}", highlight=False)
-    console.print(_savings(report["savings"]), _starts(report["starts"]), _goals(report))
+            # Not as markup: what fails may say [anything].
+            console.print(Text.assemble((f"{row['name']}, {row['engine']}", "bold"), f": {row['error']}"))
+    console.print(_savings(report["savings"]), _starts(report["starts"]), goals_table(goals(report)))
+    if not report["is_complete"]:
+        console.print("interrupted: not all was measured")
 
 
 def _table(rows: Sequence[dict[str, Any]], prevalence: float) -> Table:
-    [slices] = {row["slices"] for row in rows if row["kind"] == "limit"} or {0}
-    opened = next((row["opened"] for row in rows if row["kind"] == "limit"), 0)
+    slices, opened = next(((row["slices"], row["opened"]) for row in rows if row["kind"] == "limit"), (0, 0))
     table = Table(
         *("system", "engine", "in flight", "slices/s", "lowest to highest", "p50 ms", "p99 ms", "of the limit", "MB"),
         title=f"prevalence {prevalence:.0%}: {slices} slices, the gate opens for {opened}",
@@ -57,12 +76,12 @@ def _table(rows: Sequence[dict[str, Any]], prevalence: float) -> Table:
         table.add_row(
             row["name"],
             row["engine"],
-            f"batch {row['in_flight']}" if row["name"].startswith("in one process") else str(row["in_flight"]),
+            f"batch {row['in_flight']}" if row["name"].startswith(IN_PROCESS) else str(row["in_flight"]),
             f"{row['images_per_s']:.1f}",
             f"{low:.1f} to {high:.1f}",
             f"{row['p50_ms']:.0f}",
             f"{row['p99_ms']:.0f}",
-            f"{row['ratio_to_limit']:.2f}",
+            "" if row["ratio_to_limit"] is None else f"{row['ratio_to_limit']:.2f}",
             f"{row['peak_mb']:.0f}",
         )
     return table
@@ -96,9 +115,10 @@ def _starts(starts: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _goals(report: dict[str, Any]) -> Table:
+def goals_table(goals: Sequence[Goal]) -> Table:
+    """Each beside its figure."""
     table = Table("goal", "figure", "bar", "met")
-    for goal in goals(report):
+    for goal in goals:
         bar = f"{'at most' if goal.at_most else 'at least'} {goal.bar:g}"
         table.add_row(goal.text, f"{goal.figure:.3g}", bar, "yes" if goal.is_met else "no")
     return table

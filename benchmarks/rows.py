@@ -16,10 +16,10 @@ def rows_of(results: Results, systems: Sequence[System]) -> list[dict[str, Any]]
     """One for each system, in flight and prevalence; one with an `error` for each system that failed.
 
     The limit at a prevalence is the fastest of its rows there. A ratio is the median of the rounds' own ratios, so that
-    whatever slowed a round down slowed both of its sides down.
+    whatever slowed a round down slowed both of its sides down; None where no limit was measured.
     """
     limits = limits_of(results)
-    rows = [_row(key, record, limits[key.prevalence]) for key, record in results.records.items()]
+    rows = [_row(key, record, limits.get(key.prevalence)) for key, record in results.records.items()]
     failed = [system for system in systems if (system.name, system.engine) in results.errors]
     return [*rows, *(_failure(system, results.errors[system.name, system.engine]) for system in failed)]
 
@@ -35,9 +35,9 @@ def limits_of(results: Results) -> dict[float, Record]:
     return limits
 
 
-def _row(key: Key, record: Record, limit: Record) -> dict[str, Any]:
+def _row(key: Key, record: Record, limit: Record | None) -> dict[str, Any]:
     latencies = np.concatenate([each.latencies_s for each in record.measured])
-    ratios = [rate / best for rate, best in zip(record.rates, limit.rates, strict=False)]
+    ratios = [rate / best for rate, best in zip(record.rates, limit.rates if limit else [], strict=False)]
     return {
         "name": key.system,
         "engine": key.engine,
@@ -48,8 +48,8 @@ def _row(key: Key, record: Record, limit: Record) -> dict[str, Any]:
         "images_per_s_range": [min(record.rates), max(record.rates)],
         "p50_ms": 1e3 * float(np.percentile(latencies, 50)),
         "p99_ms": 1e3 * float(np.percentile(latencies, 99)),
-        "ratio_to_limit": median(ratios),
-        "ratio_to_limit_range": [min(ratios), max(ratios)],
+        "ratio_to_limit": median(ratios) if ratios else None,
+        "ratio_to_limit_range": [min(ratios), max(ratios)] if ratios else None,
         "peak_mb": max(record.peak_bytes) / MB,
         "opened": record.measured[0].opened,
         "slices": len(record.measured[0].areas),

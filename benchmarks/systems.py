@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from gliogate.contract import ENSEMBLE
 ROOT = Path(__file__).parents[1]
 IN_FLIGHT = (1, 4, 16, 64)
 BATCHES = (1, 4, 16)
+IN_PROCESS = "in one process"
+"""What the names of those without a server begin with."""
 
 Kind = Literal["limit", "tried", "gliogate", "always", "peer"]
 
@@ -53,6 +55,7 @@ class System:
         in_flight: requests under way at a time, or the batch sizes of a limit.
         short: measured on a quarter of the slices, being slow.
         is_checked: its masks are to be those of the others.
+        networks: a name for the networks and how they are rounded; systems in which it is the same find the same.
     """
 
     name: str
@@ -62,6 +65,12 @@ class System:
     in_flight: tuple[int, ...] = IN_FLIGHT
     short: bool = False
     is_checked: bool = True
+    networks: str = ""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it is given batches, and has no server to send requests to."""
+        return self.name.startswith(IN_PROCESS)
 
 
 @dataclass(frozen=True)
@@ -80,20 +89,26 @@ class Workshop:
 
     def systems(self) -> list[System]:
         """All of them, in the order in which they are measured."""
-        return [*self.limits(), *self.own(), *self.peers()]
+        systems = [*self.limits(), *self.own(), *self.peers()]
+        return [replace(system, networks=self._rounded(system.engine)) for system in systems]
+
+    def _rounded(self, engine: str) -> str:
+        """`System.networks`: their file, and what an engine makes of it that rounds once more."""
+        file = Path(networks_of(self.repository, engine).detector).name
+        return f"{file}, {engine}" if OPENVINO.get(engine) == "bf16" else file
 
     def limits(self) -> list[System]:
         """The engines in one process."""
         return [
             *(
-                System(f"in one process, {engine}", "limit", engine, partial(self._limit, engine), BATCHES)
+                System(f"{IN_PROCESS}, {engine}", "limit", engine, partial(self._limit, engine), BATCHES)
                 for engine in (OURS, DOCUMENTED)
             ),
             *(
-                System(f"in one process, {engine}", "tried", engine, partial(self._limit, engine, "openvino"), BATCHES)
+                System(f"{IN_PROCESS}, {engine}", "tried", engine, partial(self._limit, engine, "openvino"), BATCHES)
                 for engine in OPENVINO
             ),
-            System("in one process, one fused ONNX graph", "tried", OURS, self._fused_limit, BATCHES),
+            System(f"{IN_PROCESS}, one fused ONNX graph", "tried", OURS, self._fused_limit, BATCHES),
         ]
 
     def own(self) -> list[System]:
@@ -223,7 +238,10 @@ class Workshop:
             return {"opened": (probability[:, 0] >= np.float32(self.networks.detection_threshold)).tolist()}
 
         python = python_of("keras_predict", self.folder / "envs")
-        worker = self._worker(python, "benchmarks.peers.keras_predict.notebook", "keras")
+        # What a version was trained by lies beside it.
+        version = Path(self.networks.detector).parent.name
+        metadata = self.repository / ENSEMBLE.name / version / "metadata.json"
+        worker = self._worker(python, "benchmarks.peers.keras_predict.notebook", "keras", metadata)
         with worker as process, _asked(process, opened) as ask:
             yield Running(process, ask)
 
@@ -247,11 +265,14 @@ class Workshop:
 def _asked(process: Process, more: Callable[[Images], dict[str, Any]] = lambda _: {}) -> Iterator[Asked]:
     """Asks a worker, which reads the slices from a file, with what else it has to know of them."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "images.npy"
+        file, masks = Path(folder) / "images.npy", Path(folder) / "masks.npy"
 
         def ask(images: Images, in_flight: int) -> Measured:
             np.save(file, images)
-            return Measured.parse(process.answer({"images": str(file), "batch": in_flight} | more(images)))
+            question = {"images": str(file), "batch": in_flight, "masks": str(masks)} | more(images)
+            answer = process.answer(question)
+            # The notebook's mean nothing, and it writes none.
+            return Measured.parse(answer, np.load(masks) if masks.exists() else None)
 
         yield ask
 

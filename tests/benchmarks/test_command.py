@@ -14,6 +14,7 @@ def test_a_quick_run_leaves_rows_and_a_page(tiny_repository, tmp_path, capsys):
     main(["--quick", "--systems", "tritonclient", "fused", "plain", "two calls", *where])
 
     report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["is_complete"]
     assert [row for row in report["rows"] if "error" in row] == []
     assert {row["name"] for row in report["rows"]} == {
         "in one process, ours",

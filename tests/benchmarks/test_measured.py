@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.measured import SHUT, Measured, closed_loop
+from benchmarks.measured import SHUT, Measured, closed_loop, pack
 
 
 @pytest.mark.parametrize(("count", "in_flight"), [(1, 1), (10, 1), (10, 4), (3, 16)])
@@ -31,3 +31,13 @@ def test_an_empty_mask_is_not_a_gate_that_stayed_shut():
     measured = Measured(1.0, np.ones(3), np.array([0, SHUT, 5]))
 
     assert measured.opened == 2
+
+
+def test_a_packed_mask_has_a_bit_for_each_pixel():
+    mask = np.zeros((1, 256, 256), np.uint8)
+    mask[0, 3, 5] = 1
+
+    packed = pack([mask, mask[0].astype(bool)])
+
+    assert packed.shape == (2, 8192)
+    assert np.unpackbits(packed, axis=1).nonzero()[1].tolist() == [3 * 256 + 5] * 2

@@ -1,9 +1,11 @@
 """The peers' own environments, as far as they can be held without installing them."""
 
 import ast
+import json
 import re
 
 import pytest
+from tiny_networks import newest_version
 
 from benchmarks import environments
 from benchmarks.environments import PEERS, NotInstallableError, python_of
@@ -19,6 +21,25 @@ def test_every_peer_pins_what_it_needs_and_names_the_page_it_follows(folder):
     for program in folder.glob("*.py"):
         docstring = ast.get_docstring(ast.parse(program.read_text()))
         assert re.search(r"Follows [\w.]+/\S+", docstring)
+
+
+def test_the_notebook_has_the_networks_that_are_served(shipped_repository):
+    from benchmarks.peers.keras_predict.notebook import networks
+
+    metadata = newest_version(shipped_repository) / "metadata.json"
+    detector, segmenter = networks(metadata)
+
+    parameters = json.loads(metadata.read_text())["cost"]["parameters"]
+    assert parameters == {"detector": detector.count_params(), "segmenter": segmenter.count_params()}
+
+
+def test_bentoml_writes_no_line_for_every_request():
+    program = ast.parse((PEERS / "bentoml" / "server.py").read_text())
+    calls = [node for node in ast.walk(program) if isinstance(node, ast.Call)]
+    services = [call for call in calls if ast.unparse(call.func) == "bentoml.service"]
+
+    assert len(services) == 2
+    assert all("logging" in [keyword.arg for keyword in service.keywords] for service in services)
 
 
 @pytest.fixture

@@ -10,6 +10,12 @@ from benchmarks.processes import FailedError, Process
 
 ECHO = "import sys\nprint('ready', flush=True)\nfor line in sys.stdin: print(line, end='', flush=True)"
 DEAF = "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\nsys.exit('out of slices')"
+MUTE = """
+import sys, time
+print("still thinking", file=sys.stderr)
+print("ready", flush=True)
+time.sleep(60)
+"""
 HOLDS_AND_LETS_GO = """
 import time
 held = bytearray(200_000_000)
@@ -70,6 +76,23 @@ def test_a_worker_that_dies_instead_of_answering_is_no_hang(tmp_path):
         pytest.raises(FailedError, match="ended with exit code 1: out of slices"),
     ):
         process.answer({"batch": 4})
+
+
+def test_a_worker_that_never_answers_is_given_up(tmp_path):
+    with (
+        python(MUTE, tmp_path, pipes=True, answer_timeout_s=0.3) as process,
+        pytest.raises(FailedError, match=r"no answer after 0.3 s: still thinking"),
+    ):
+        process.answer({"batch": 4})
+
+
+def test_a_worker_that_never_begins_is_given_up_and_ended(tmp_path):
+    process = python("import time; time.sleep(60)", tmp_path, pipes=True, start_timeout_s=0.3)
+
+    with pytest.raises(FailedError, match=r"not ready after 0.3 s: it said nothing"), process:
+        pass
+
+    assert process._process.poll() is not None
 
 
 def test_one_that_is_never_ready_is_given_up_and_ended(tmp_path):

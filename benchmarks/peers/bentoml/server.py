@@ -1,15 +1,18 @@
 """BentoML, with its adaptive batching.
 
 Follows docs.bentoml.com/en/latest/get-started/adaptive-batching.html: a service that infers in batches, which grow and
-shrink with the traffic, behind one that takes the requests.
+shrink with the traffic, behind one that takes the requests. Its line in the log for every request is turned off
+(docs.bentoml.com/en/latest/build-with-bentoml/observability/logging.html).
 """
 
 import bentoml
 
 from benchmarks.pair import MAX_BATCH, Networks, Pair
 
+QUIET = {"access": {"enabled": False}}
 
-@bentoml.service(workers=1, traffic={"timeout": 120})
+
+@bentoml.service(workers=1, traffic={"timeout": 120}, logging=QUIET)
 class Inference:
     """One worker with both networks."""
 
@@ -22,7 +25,7 @@ class Inference:
         return self.pair.replies(images)
 
 
-@bentoml.service(workers=1, traffic={"timeout": 120})
+@bentoml.service(workers=1, traffic={"timeout": 120}, logging=QUIET)
 class Analysis:
     """Takes and gives raw bytes."""
 

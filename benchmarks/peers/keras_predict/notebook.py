@@ -1,24 +1,24 @@
 """The notebook way: two Keras models and a loop of `predict` over slices, with no server at all.
 
 Follows keras.io/api/models/model_training_apis (`predict`). The Keras files of what is served are not shipped, so these
-are the networks of the flagship's recipe with the weights that it starts from: the same work, and answers that say
-nothing. The loop is therefore told for which slices the gate opens.
+are the networks of the recipe in its `metadata.json`, put together as served, with random weights: the same work, and
+answers that say nothing. The loop is therefore told for which slices the gate opens.
 
-A worker as `benchmarks.limit` is one, asked with `{"images": FILE.npy, "opened": [BOOL, …]}`.
+Run with the path of that file. A worker as `benchmarks.limit` is one, asked with
+`{"images": FILE.npy, "opened": [BOOL, …]}`.
 """
 
 import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from gliogate.contract import CHANNELS, SLICE_SIZE
-from training.models.mirrored import Mirrored
-from training.networks import network_of
-from training.recipes import DEFAULT, find
+from training.networks import combined, untrained
+from training.recipe import Recipe
 
 SHUT = -1
 """As `benchmarks.measured` has it."""
@@ -26,7 +26,7 @@ SHUT = -1
 
 def main() -> None:
     """Answers until there is nothing more to read."""
-    detector, segmenter = networks()
+    detector, segmenter = networks(Path(sys.argv[1]))
     # What Keras prints is not for who asks.
     answers, sys.stdout = sys.stdout, sys.stderr
     print(json.dumps("ready"), file=answers, flush=True)
@@ -46,17 +46,10 @@ def main() -> None:
         print(json.dumps(document), file=answers, flush=True)
 
 
-def networks() -> tuple[keras.Model, keras.Model]:
-    """The flagship's detector and segmenter, as `training.networks.served_networks` makes them of a run."""
-    recipe = find(DEFAULT)
-    image = keras.Input((SLICE_SIZE, SLICE_SIZE, len(CHANNELS)), dtype="uint8", name="image")
-    made: dict[str, keras.Model] = {}
-    for stage in recipe.stages.values():
-        network = network_of(stage, size=SLICE_SIZE, initial=False)
-        made |= {output: keras.Model(network.input, answer) for output, answer in network.output.items()}
-    for output in recipe.mirrored:
-        made[output] = keras.Model(image, Mirrored(made[output], name=f"mirrored_{output}")(image))
-    return made["tumor"], made["mask"]
+def networks(metadata: Path) -> tuple[keras.Model, keras.Model]:
+    """The detector and the segmenter of the version that this is the metadata of, knowing nothing."""
+    recipe = Recipe.from_json(json.loads(metadata.read_text())["recipe"], source=str(metadata))
+    return combined(recipe, untrained(recipe))
 
 
 if __name__ == "__main__":
