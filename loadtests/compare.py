@@ -2,26 +2,34 @@
 
 Requests of one run are no independent samples: those behind a slow one are slow too. So each stage is cut into blocks
 of several seconds, each block gives one value of each figure, and the test of Mann and Whitney asks how often chance
-would order the blocks of two equal servers as much apart. What is significant, after Holm's correction over all
-figures, and beyond the tolerance is a regression or an improvement.
+would order the blocks of two equal servers as much apart. Failures come in bursts, which a gate has to find and a test
+of blocks would put down to chance: they are compared by their number, with Fisher's exact test.
+
+What is beyond the tolerance and significant, after Holm's correction over all figures, is a regression or an
+improvement. What is beyond the tolerance alone is unclear: too little was measured to tell it from chance.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from loadtests.errors import ReportError
+from loadtests.histogram import Histogram
 from loadtests.record import Window
 from loadtests.result import StageResult
 from loadtests.stage import Stage
 
+FORMAT: Final = 2
+"""Of `report.json`; another one counted other things."""
+
 BLOCKS: Final = 12
 """How many blocks a stage is cut into, where it is long enough."""
 
-FEWEST_BLOCKS: Final = 5
-"""With fewer blocks on each side, no difference could be significant."""
+FEWEST_BLOCKS: Final = 4
+"""With fewer blocks on each side no difference could be significant: the p of 3 against 3 is 0.1 or more."""
 
 SIGNIFICANCE: Final = 0.05
 
@@ -45,21 +53,28 @@ class Figure:
     is_better_low: bool = True
     is_share: bool = False
 
-    def of(self, block: Window, seconds: float) -> float | None:
+    def of(self, result: StageResult) -> float | None:
+        """Its value in a whole stage; None where there is none."""
+        if not self.key.endswith("_ms"):
+            return result.figures[self.key]
+        return self._percentile(result.record.total.corrected, result.record.total.failed + result.record.unfinished)
+
+    def of_block(self, block: Window, seconds: float) -> float | None:
         """Its value in a block; None where there is none."""
-        match self.key:
-            case "throughput":
-                return block.slices / seconds
-            case "errors":
-                return block.failed / block.sent if block.sent else None
-            case key:
-                value = block.corrected.percentile(float(key.removeprefix("p").removesuffix("_ms")))
-                return None if value is None else 1000 * value
+        if self.key == "throughput":
+            return block.slices / seconds
+        return self._percentile(block.corrected, block.failed)
+
+    def _percentile(self, latency: Histogram, failed: int) -> float | None:
+        """In milliseconds; a request that failed is slower than any other, as to an objective."""
+        value = latency.percentile(float(self.key.removeprefix("p").removesuffix("_ms")), failed)
+        return None if value is None else 1000 * value
 
 
 FIGURES: Final = (
     Figure("p50_ms", "p50"),
     Figure("p95_ms", "p95"),
+    Figure("p99_ms", "p99"),
     Figure("throughput", "slices/s", is_better_low=False),
     Figure("errors", "errors", is_share=True),
 )
@@ -75,8 +90,8 @@ class Difference:
         before: its value in the baseline.
         after: its value in the run.
         p_value: how often chance would make such a difference, after Holm's correction; None where there are too few
-            blocks to tell, or the stage is invalid in either run.
-        verdict: `regression`, `improvement`, `same` or `unclear`.
+            blocks or calls to tell, or the stage is invalid in either run.
+        verdict: `regression`, `improvement`, `same`, which is within the tolerance, or `unclear`.
     """
 
     stage: str
@@ -91,11 +106,20 @@ class Difference:
         """The difference as a share of the baseline, or of shares the difference itself."""
         if self.figure.is_share:
             return self.after - self.before
-        return self.after / self.before - 1 if self.before else None
+        return self.after / self.before - 1 if self.before and math.isfinite(self.before + self.after) else None
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.figure.name} was {self.before:.4g}, is {self.after:.4g}"
 
     def to_json(self) -> dict[str, Any]:
-        """As the report's JSON has it."""
-        return vars(self) | {"figure": self.figure.name, "change": self.change}
+        """As the report's JSON has it; a percentile that failed requests make endless is null."""
+        ends = {name: value if math.isfinite(value) else None for name, value in vars(self).items() if name in _ENDS}
+        return vars(self) | ends | {"figure": self.figure.name, "change": self.change}
+
+
+_ENDS: Final = ("before", "after")
 
 
 def read_results(path: Path) -> list[StageResult]:
@@ -106,6 +130,8 @@ def read_results(path: Path) -> list[StageResult]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ReportError(f"{path}: is a report of format {content['format']}, expected {FORMAT}: measure it anew")
         return [StageResult.from_json(stage) for stage in content["stages"]]
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -141,6 +167,18 @@ def _load(stage: Stage) -> dict[str, object]:
     }
 
 
+def too_short(stages: Sequence[Stage]) -> str | None:
+    """Which stages have too few blocks for any latency to be significant, whatever it is; None for none of them."""
+    tests = len(stages) * len(FIGURES)
+    needed = next(n for n in range(FEWEST_BLOCKS, 100) if tests * 2 / math.comb(2 * n, n) < SIGNIFICANCE)
+    short = [stage for stage in stages if stage.counted_s < needed and not stage.calls]
+    if not short:
+        return None
+    each_s = math.ceil(max(needed + stage.warm_up_s for stage in short))
+    told = f"{len(short)} of {len(stages)} stages are too short to be compared, but for their errors"
+    return f"{told}: with {len(stages)} stages each has to last {each_s} s or longer"
+
+
 def compare(
     before: Sequence[StageResult], after: Sequence[StageResult], *, tolerance: float = 0.05
 ) -> list[Difference]:
@@ -160,12 +198,12 @@ def compare(
     rows = []
     for old, new in pairs:
         for figure in FIGURES:
-            values = [result.figures[figure.key] for result in (old, new)]
+            values = [figure.of(result) for result in (old, new)]
             if values[0] is None or values[1] is None:
                 continue
             # What is invalid says nothing about the server, for better or worse.
             is_told = not old.faults and not new.faults
-            p_value = _p_value(_blocks(old, figure), _blocks(new, figure)) if is_told else None
+            p_value = _p_value(old, new, figure) if is_told else None
             rows.append((new.stage.name, figure, float(values[0]), float(values[1]), p_value))
     corrected = _holm([row[-1] for row in rows])
     return [
@@ -176,18 +214,16 @@ def compare(
 
 def _verdict(figure: Figure, before: float, after: float, p_value: float | None, tolerance: float) -> str:
     allowed = ERROR_TOLERANCE if figure.is_share else tolerance * before
-    if abs(after - before) <= allowed:
+    if after == before or abs(after - before) <= allowed < math.inf:
         return "same"
-    if p_value is None:
+    if p_value is None or p_value >= SIGNIFICANCE:
         return "unclear"
-    if p_value >= SIGNIFICANCE:
-        return "same"
     return "regression" if (after > before) == figure.is_better_low else "improvement"
 
 
 def _blocks(result: StageResult, figure: Figure) -> list[float]:
     """A figure's value in each block of a stage."""
-    seconds = int(result.stage.counted_s if result.stage.is_open else result.elapsed_s)
+    seconds = int(result.elapsed_s)
     width = max(1, seconds // BLOCKS)
     values = []
     for first in range(0, seconds - width + 1, width):
@@ -195,21 +231,25 @@ def _blocks(result: StageResult, figure: Figure) -> list[float]:
         for second in range(first, first + width):
             if window := result.record.windows.get(second):
                 block.merge(window)
-        value = figure.of(block, width)
+        value = figure.of_block(block, width)
         if value is not None:
             values.append(value)
     return values
 
 
-def _p_value(before: Sequence[float], after: Sequence[float]) -> float | None:
-    """How often chance orders the blocks of two equal servers as much apart; None where there are too few."""
-    if min(len(before), len(after)) < FEWEST_BLOCKS:
-        return None
-    if len({*before, *after}) == 1:
-        return 1.0
-    from scipy.stats import mannwhitneyu
+def _p_value(before: StageResult, after: StageResult, figure: Figure) -> float | None:
+    """How often chance would make two equal servers differ as much; None where too little was measured to tell."""
+    from scipy.stats import fisher_exact, mannwhitneyu
 
-    return float(mannwhitneyu(before, after).pvalue)
+    if figure.is_share:
+        counts = [[int(result.figures["failed"] or 0), result.figures["answered"]] for result in (before, after)]
+        return float(fisher_exact(counts).pvalue)
+    blocks = [_blocks(result, figure) for result in (before, after)]
+    # Blocks without a call of their own would count one call several times, or none as a standstill.
+    is_sparse = any(result.record.sent < len(values) for result, values in zip((before, after), blocks, strict=True))
+    if is_sparse or min(map(len, blocks)) < FEWEST_BLOCKS:
+        return None
+    return 1.0 if len({*blocks[0], *blocks[1]}) == 1 else float(mannwhitneyu(*blocks).pvalue)
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:

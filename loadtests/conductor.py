@@ -49,7 +49,7 @@ class Conductor:
     ) -> None:
         self._runner, self._fleet, self._server, self._caller = runner, fleet, server, caller
         self._late_ms, self._show = late_ms, show
-        self._users = 0
+        self._is_stopped = False
         self.was_interrupted = False
 
     def measure(self, stage: Stage) -> StageResult:
@@ -58,19 +58,25 @@ class Conductor:
         A closed loop without a number of users takes those that there are, and has no end of its own.
 
         Raises:
-            FleetError: there are no workers, or the users did not start.
+            FleetError: there are no workers, or fewer users than that; the users did not start, or a worker cannot
+                send the stage.
         """
+        self._is_stopped = False
         if stage.users or stage.is_open:
             # In an open loop every process needs one user, who sends all of its share.
             self._set_users(stage.users or self._fleet.count)
+        if stage.calls and stage.users < self._fleet.count:
+            # A worker without users would never make its share of the calls.
+            raise FleetError(f"{stage.name!r} has {stage.users} users, too few for {self._fleet.count} workers")
         before = self._server.snapshot()
         start = time.monotonic() + self._fleet.begin(stage)
+        # Whoever stopped it while the server was asked is heeded there: see `_go_on`.
         if stage.warm_up_s and self._go_on(stage, start, until=start + stage.warm_up_s):
             before = self._server.snapshot()
         self._go_on(stage, start, until=math.inf)
         record = self._fleet.record
         return StageResult(
-            stage if math.isfinite(stage.duration_s) else replace(stage, duration_s=record.last_s),
+            stage if math.isfinite(stage.duration_s) else replace(stage, duration_s=record.end_s),
             record,
             between(before, self._server.snapshot()),
             self._late_ms,
@@ -81,6 +87,7 @@ class Conductor:
 
     def stop(self) -> None:
         """Ends the stage that is on, as if its time were over."""
+        self._is_stopped = True
         self._fleet.stop()
 
     def interrupt(self) -> None:
@@ -100,6 +107,8 @@ class Conductor:
         """Shows how a stage goes until then, or until it is over; whether it goes on."""
         looked, answered, failed = time.monotonic(), 0, 0
         while not self._fleet.is_over:
+            if self._is_stopped:
+                self._fleet.stop()
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return True
@@ -113,14 +122,14 @@ class Conductor:
         return False
 
     def _set_users(self, users: int) -> None:
-        if users == self._users:
-            return
         if not self._fleet.count:
             raise FleetError("there are no workers any more")
+        # Asked of Locust each time: its web UI starts users too, and a worker that is lost takes its own with it.
+        if self._runner.state == STATE_RUNNING and self._runner.user_count == users:
+            return
         self._runner.start(users, spawn_rate=max(1, min(users, 100 * self._fleet.count)))
         deadline = time.monotonic() + SPAWNING_S
         while self._runner.state != STATE_RUNNING or self._runner.user_count != users:
             if time.monotonic() > deadline:
                 raise FleetError(f"{self._runner.user_count} of {users} users started within {SPAWNING_S:g} s")
             gevent.sleep(0.02)
-        self._users = users

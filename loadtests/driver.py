@@ -1,5 +1,6 @@
 """One process's part in a stage: its users ask, on schedule or in turn, and what becomes of it is counted."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -7,7 +8,6 @@ from typing import Final, Protocol
 import gevent
 from gevent.event import Event
 
-from gliogate import GliogateError
 from gliogate.contract import IMAGE
 from loadtests.arrivals import share
 from loadtests.callers.sizes import bytes_of
@@ -30,7 +30,7 @@ _NOTHING: Final = Answer(0, 0)
 class Asker(Protocol):
     """What the driver needs of a Locust user."""
 
-    def tell(self, call: Call, latency_s: float, answer: Answer, error: GliogateError | None) -> None:
+    def tell(self, call: Call, latency_s: float, answer: Answer, error: Exception | None) -> None:
         """Makes a request a Locust event."""
         ...
 
@@ -46,7 +46,9 @@ class Order:
         count: how many there are.
         pool: what the requests hold.
         in_flight: how many requests of it are under way, those that are about to be sent included.
+        stopped: when it was ended before its time, by `time.monotonic`.
         sent: of those that were sent, by their number, when each was due and sent, and how many others were under way.
+        over: nothing more is sent.
     """
 
     stage: Stage
@@ -54,17 +56,16 @@ class Order:
     index: int = 0
     count: int = 1
     pool: Pool | None = None
-    is_stopped: bool = False
+    stopped: float = math.inf
     is_claimed: bool = False
     in_flight: int = 0
     sent: dict[int, tuple[float, float, int]] = field(default_factory=dict)
-    made: dict[int, int] = field(default_factory=dict)
     over: Event = field(default_factory=Event)
 
     @property
     def end(self) -> float:
         """When the last request is sent, by `time.monotonic`."""
-        return self.start + self.stage.duration_s
+        return min(self.start + self.stage.duration_s, self.stopped)
 
     @property
     def origin(self) -> float:
@@ -74,7 +75,15 @@ class Order:
     @property
     def is_sending(self) -> bool:
         """Whether there is time left."""
-        return not self.is_stopped and time.monotonic() < self.end
+        return time.monotonic() < self.end
+
+    def counts(self, moment: float) -> bool:
+        """Whether an answer that came then is one of the time that counts."""
+        return self.origin <= moment <= self.end
+
+    def stop(self) -> None:
+        """Ends it now, unless it is over."""
+        self.stopped = min(self.stopped, time.monotonic())
 
 
 class Driver:
@@ -108,7 +117,7 @@ class Driver:
         while order.is_sending and not order.over.is_set():
             order.over.wait(min(0.1, max(0.0, order.end - time.monotonic())))
         self._begun.clear()
-        if order.stage.is_open and order.is_claimed and not order.is_stopped:
+        if order.stage.is_open and order.is_claimed:
             order.over.wait(GRACE_S)
         self._wait_for_answers(order)
         for due, sent, others in order.sent.values():
@@ -117,25 +126,27 @@ class Driver:
                 self._record.scheduled += not order.stage.is_open
         if order.stage.is_open:
             self._record.scheduled += self._due(order)
+        self._record.end_s = max(0.0, order.end - order.origin)
         order.over.set()
         self._order = None
         # What is no longer counted would still be in the way of the next stage.
         self._wait_for_answers(order)
 
     def _wait_for_answers(self, order: Order) -> None:
-        patience = time.monotonic() + (1.0 if order.is_stopped else self._timeout_s + GRACE_S)
+        patience = time.monotonic() + (1.0 if order.stopped < math.inf else self._timeout_s + GRACE_S)
         while order.in_flight and time.monotonic() < patience:
             gevent.sleep(0.02)
 
     def stop(self) -> None:
         """Sends nothing more of the stage that is on."""
         if self._order:
-            self._order.is_stopped = True
-            self._order.over.set()
+            self._order.stop()
 
     def take(self) -> Record:
         """What was counted since this was last called."""
         record, self._record = self._record, Record()
+        if order := self._order:
+            record.end_s = max(0.0, min(time.monotonic(), order.end) - order.origin)
         return record
 
     def turn(self, user: Asker) -> None:
@@ -150,7 +161,7 @@ class Driver:
             self._send_scheduled(order, user)
         elif order.stage.is_open:
             order.over.wait()
-        elif self._may_ask(order, user):
+        elif self._may_ask(order):
             self._ask_in_turn(order, user)
         else:
             order.over.wait()
@@ -164,7 +175,8 @@ class Driver:
         for position, (offset, choice) in enumerate(mine):
             due = order.start + float(offset)
             pacer.wait_until(due)
-            if order.is_stopped or time.monotonic() > order.end + GRACE_S:
+            # What was due before the end is still sent, if a little late.
+            if due > order.end or time.monotonic() > order.end + GRACE_S:
                 break
             if self.in_flight < MOST_IN_FLIGHT:
                 number = order.index + position * order.count
@@ -175,9 +187,8 @@ class Driver:
         order.over.set()
 
     def _ask_in_turn(self, order: Order, user: Asker) -> None:
-        mix, number = order.stage.mix, order.index + self._sent * order.count
+        mix, number = order.stage.mix, self._next_number(order)
         self._sent += 1
-        order.made[id(user)] = order.made.get(id(user), 0) + 1
         [choice] = mix.draw(1, order.stage.seed + number)
         self._count(order, 1)
         self._ask(order, user, mix.calls[choice], time.monotonic(), number)
@@ -186,31 +197,37 @@ class Driver:
         order.in_flight += change
         self.in_flight += change
 
-    def _may_ask(self, order: Order, user: Asker) -> bool:
-        """Whether a user of a closed loop has calls left; the last one that has none ends the stage."""
-        most = order.stage.calls
-        if not order.is_sending:
-            return False
-        if most and order.made.get(id(user), 0) >= most:
-            if all(made >= most for made in order.made.values()) and not order.in_flight:
+    def _next_number(self, order: Order) -> int:
+        """The number of the next call of a closed loop, whose calls are shared as arrivals are."""
+        return order.index + self._sent * order.count
+
+    def _may_ask(self, order: Order) -> bool:
+        """Whether there is time and a call left for a user of a closed loop; the last answer of all ends the stage."""
+        if order.is_sending and order.stage.calls and self._next_number(order) >= order.stage.calls:
+            if not order.in_flight:
+                order.stop()
                 order.over.set()
             return False
-        return True
+        return order.is_sending
 
     def _ask(self, order: Order, user: Asker, call: Call, due: float, number: int) -> None:
         assert order.pool is not None  # noqa: S101  `run` has set it
-        others, answer, error = self.in_flight - 1, _NOTHING, None
+        others, answer = self.in_flight - 1, _NOTHING
+        error: Exception | None = None
         sent = time.monotonic()
         order.sent[number] = due, sent, others
         try:
             answer = self.caller.ask(call, order.pool.take(number, call.slices))
-        except GliogateError as failure:
+        except Exception as failure:
+            # Whatever it is, this request has failed; one that no caller knows is told by its own name.
             error = failure
         finally:
             self._count(order, -1)
             del order.sent[number]
         done = time.monotonic()
-        if due >= order.origin and self._order is order:
+        if self._order is order and due < order.origin and not error and order.counts(done):
+            self._record.answer(done - order.origin, call.slices)
+        if self._order is order and due >= order.origin:
             outcome = Outcome(
                 call.name,
                 due - order.origin,
@@ -222,14 +239,13 @@ class Driver:
                 answer.received_bytes,
                 type(error).__name__ if error else None,
             )
-            self._record.add(outcome, others)
+            self._record.add(outcome, others, is_in_time=order.counts(done))
             if not order.stage.is_open:
                 self._record.scheduled += 1
         user.tell(call, done - due, answer, error)
 
     def _due(self, order: Order) -> int:
-        """How many arrivals of this process's share were to be sent by now, and count."""
+        """How many arrivals of this process's share were to be sent, and count."""
         assert order.stage.arrivals is not None  # noqa: S101  it is an open loop
         times = share(order.stage.arrivals.times(order.stage.duration_s), order.index, order.count)
-        passed = time.monotonic() - order.start if order.is_stopped else order.stage.duration_s
-        return int(((times >= order.stage.warm_up_s) & (times <= passed)).sum())
+        return int(((times >= order.stage.warm_up_s) & (times <= order.end - order.start)).sum())

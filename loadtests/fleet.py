@@ -12,6 +12,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests.driver import Driver, Order
+from loadtests.errors import FleetError
 from loadtests.record import Record
 from loadtests.result import Clock
 from loadtests.stage import Stage
@@ -46,7 +47,11 @@ class Fleet(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether the last answer has come to the last of them."""
+        """Whether the last answer has come to the last of them.
+
+        Raises:
+            FleetError: one of them cannot send the stage.
+        """
         ...
 
     @property
@@ -106,14 +111,20 @@ class _Share:
 
     is_done: bool = False
     clock: Clock | None = None
+    error: str = ""
 
 
 class MasterFleet:
-    """Locust's workers. Each tells what it counts every few seconds, so that one that is lost loses little."""
+    """Locust's workers. Each tells what it counts every few seconds, so that one that is lost loses little.
 
-    def __init__(self, environment: Environment) -> None:
+    Args:
+        environment: Locust's.
+        shared: what workers have to be told as this process is, by option; see `Settings.shared`.
+    """
+
+    def __init__(self, environment: Environment, shared: dict[str, str]) -> None:
         assert isinstance(environment.runner, MasterRunner)  # noqa: S101  the caller saw to it
-        self._runner = environment.runner
+        self._runner, self.shared = environment.runner, shared
         self._number = 0
         self._shares: dict[str, _Share] = {}
         self._record = Record()
@@ -132,7 +143,7 @@ class MasterFleet:
         self._record = Record()
         workers = sorted(client.id for client in self._runner.clients.all if client.state != STATE_MISSING)
         self._shares = {worker: _Share() for worker in workers}
-        order = {"number": self._number, "stage": stage.to_json(), "workers": workers}
+        order = {"number": self._number, "stage": stage.to_json(), "workers": workers, "shared": self.shared}
         self._runner.send_message(BEGIN, order | {"start": time.time() + REMOTE_LEAD_S})
         return REMOTE_LEAD_S
 
@@ -143,6 +154,10 @@ class MasterFleet:
     @property
     def is_over(self) -> bool:
         """See `Fleet`."""
+        for worker, share in self._shares.items():
+            if share.error:
+                self.stop()
+                raise FleetError(f"worker {worker} cannot send this: {share.error}")
         return all(share.is_done or worker in self.lost for worker, share in self._shares.items())
 
     @property
@@ -170,10 +185,11 @@ class MasterFleet:
         del environment
         self._take(msg.data)
         if msg.data["number"] == self._number and msg.node_id in self._shares:
-            self._shares[msg.node_id] = _Share(is_done=True, clock=Clock(**msg.data["clock"]))
+            clock = msg.data["clock"] and Clock(**msg.data["clock"])
+            self._shares[msg.node_id] = _Share(is_done=True, clock=clock, error=msg.data["error"])
 
     def _take(self, told: dict[str, Any]) -> None:
-        if told["number"] == self._number:
+        if told["number"] == self._number and told["record"]:
             self._record.merge(Record.from_json(told["record"]))
 
     def _answer(self, environment: Environment, msg: Any, **_: object) -> None:
@@ -183,10 +199,17 @@ class MasterFleet:
 
 @dataclass
 class WorkerPart:
-    """A worker's side: it takes orders from the master, and tells what it counted."""
+    """A worker's side: it takes orders from the master, and tells what it counted.
+
+    Attributes:
+        environment: Locust's.
+        driver: what sends.
+        shared: see `MasterFleet`.
+    """
 
     environment: Environment
     driver: Driver
+    shared: dict[str, str]
     _number: int = 0
     _clock: Clock | None = None
     _pong: AsyncResult = field(default_factory=AsyncResult)
@@ -211,7 +234,22 @@ class WorkerPart:
 
     def _begin(self, environment: Environment, msg: Any, **_: object) -> None:
         del environment
-        order = msg.data
+        number = msg.data["number"]
+        told: dict[str, Any] = {"number": number, "record": None, "clock": None, "error": ""}
+        try:
+            told |= self._send(msg.data)
+        except Exception as error:
+            # Without a word the master would wait for ever.
+            told["error"] = str(error) or type(error).__name__
+        self._number = 0
+        self._runner.send_message(DONE, told)
+
+    def _send(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Sends this process's share of a stage; returns what it counted and its clock."""
+        theirs = order["shared"]
+        if differing := [name for name, value in self.shared.items() if value != theirs.get(name)]:
+            told = "; ".join(f"{name} is {self.shared[name]}, the master's {theirs.get(name)}" for name in differing)
+            raise FleetError(told)
         stage = Stage.from_json(order["stage"])
         self._clock = self._clock or self._compare_clocks()
         self.driver.prepare(stage.prevalence)
@@ -221,9 +259,7 @@ class WorkerPart:
         self._number = order["number"]
         workers = order["workers"]
         self.driver.run(Order(stage, start, workers.index(self._runner.client_id), len(workers)))
-        told = {"number": order["number"], "record": self.driver.take().to_json(), "clock": vars(self._clock)}
-        self._number = 0
-        self._runner.send_message(DONE, told)
+        return {"record": self.driver.take().to_json(), "clock": vars(self._clock)}
 
     def _compare_clocks(self) -> Clock:
         """Asks the master for its time, several times; the fastest answer is the best one."""

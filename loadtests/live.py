@@ -46,7 +46,7 @@ class LiveLine:
         facts = [
             f"{min(seconds, stage.duration_s):.0f}{until} s",
             f"{record.late.count} requests",
-            f"{total.slices / max(record.last_s, 1e-9):.1f} slices/s" if total.slices else "0 slices",
+            f"{record.slices / max(record.end_s, 1e-9):.1f} slices/s" if total.slices else "0 slices",
             _milliseconds(recent.corrected),
             f"{total.failed} errors",
         ]
@@ -79,6 +79,10 @@ class LiveLine:
     def say(self, text: str, style: str = "") -> None:
         """Says something else."""
         self._console.print(Text(text, style), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Says something by the way."""
+        self.say(text, "dim")
 
     def _count(self) -> str:
         return f"{self._told + 1}/{self._stages}  " if self._stages > 1 else ""

@@ -10,10 +10,12 @@ from loadtests import patched  # noqa: F401  before anything else
 # isort: split
 import math
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.lock import RLock
 from locust import events
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, MasterRunner, WorkerRunner
@@ -21,10 +23,11 @@ from locust.runners import STATE_RUNNING, MasterRunner, WorkerRunner
 from gliogate import GliogateError
 from loadtests import scenarios
 from loadtests.callers import make_caller
+from loadtests.calls import Caller
 from loadtests.conductor import Conductor
 from loadtests.driver import Driver
 from loadtests.environment import environment as describe
-from loadtests.errors import LoadTestError
+from loadtests.errors import FleetError, LoadTestError, SettingsError
 from loadtests.fleet import LocalFleet, MasterFleet, WorkerPart
 from loadtests.live import LiveLine
 from loadtests.options import OUTPUT
@@ -55,59 +58,129 @@ def _add_arguments(parser: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: Any) -> None:
-    """Makes this process's part of the test; ends it with a line where that cannot be."""
+    """Makes this process's part of the tests; ends it with a line where that cannot be."""
     try:
-        options: Any = environment.parsed_options
-        settings = Settings.of(options)
-        slo = Slo.parse(options.slo) if options.slo is not None else None
-        stages = scenarios.stages(options.scenario, settings) if options.scenario else [Stage("users", math.inf)]
-        check_folder(Path(options.report))
+        if isinstance(environment.runner, WorkerRunner):
+            _Worker(environment)
+        else:
+            _Tests(environment)
+    except _ERRORS as error:
+        print(f"loadtests: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+_ERRORS = (LoadTestError, GliogateError, OSError)
+
+
+@dataclass
+class _Equipment:
+    """What the options ask for, made anew for each test: in the web UI they may be changed in between."""
+
+    environment: Environment
+    settings: Settings = field(default_factory=Settings)
+    caller: Caller | None = None
+
+    def renew(self) -> None:
+        """Reads the options; makes the driver of this process, unless it is as they want it."""
+        settings = Settings.of(self.options)
+        if self.caller and settings == self.settings:
+            return
         caller = make_caller(settings)
         caller.wait_until_ready(READY_S)
         SliceUser.driver = Driver(caller, settings.source(), settings.timeout_s)
-        for prevalence in settings.prevalence if not isinstance(environment.runner, MasterRunner) else ():
+        for prevalence in settings.prevalence if not isinstance(self.environment.runner, MasterRunner) else ():
             SliceUser.driver.prepare(prevalence)
-    except (LoadTestError, GliogateError, OSError) as error:
-        print(f"loadtests: error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
-    if isinstance(environment.runner, WorkerRunner):
-        WorkerPart(environment, SliceUser.driver).listen()
-        return
-    _Test(environment, settings, slo, stages, caller)
+        if self.caller:
+            self.caller.close()
+        self.settings, self.caller = settings, caller
+
+    @property
+    def options(self) -> Any:
+        """As the command line, or the web UI after it, has them."""
+        return self.environment.parsed_options
+
+    @property
+    def slo(self) -> Slo | None:
+        """What the stages have to keep to."""
+        return Slo.parse(self.options.slo) if self.options.slo else None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Those of the scenario, or one without an end, for as many users as Locust has."""
+        if self.options.scenario:
+            return scenarios.stages(self.options.scenario, self.settings)
+        if len(self.settings.prevalence) > 1:
+            raise SettingsError("--prevalence has several shares, which needs a --scenario: its stages end")
+        return [Stage("users", math.inf, prevalence=self.settings.prevalence[0], seed=self.settings.seed)]
 
 
-class _Test:
+class _Worker:
+    """Sends what the master orders, by the master's options, which Locust hands over to its workers."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._equipment = _Equipment(environment)
+        self._equipment.renew()
+        self._part = WorkerPart(environment, SliceUser.driver, self._equipment.settings.shared)
+        self._part.listen()
+        environment.events.test_start.add_listener(self._start)  # type: ignore[no-untyped-call]
+
+    def _start(self, **_: Any) -> None:
+        try:
+            self._equipment.renew()
+        except _ERRORS as error:
+            print(f"loadtests: error: {error}", file=sys.stderr)  # The master finds that the settings differ.
+        self._part.driver, self._part.shared = SliceUser.driver, self._equipment.settings.shared
+
+
+class _Tests:
     """Conducts each test that Locust starts, and reports when it stops."""
 
-    def __init__(
-        self, environment: Environment, settings: Settings, slo: Slo | None, stages: list[Stage], caller: Any
-    ) -> None:
+    def __init__(self, environment: Environment) -> None:
         assert environment.runner is not None  # noqa: S101  Locust made it before `init`
         self._environment, self._runner = environment, environment.runner
-        self._settings, self._slo, self._stages = settings, slo, stages
-        fleet = MasterFleet(environment) if isinstance(self._runner, MasterRunner) else LocalFleet(SliceUser.driver)
-        self._line = LiveLine(quiet=True)
-        self._conductor = Conductor(
-            self._runner, fleet, ServerView(settings), caller, late_ms=settings.late_ms, show=self._line.show
-        )
-        self._run = self._begin()
-        self._conducting = gevent.Greenlet()
+        self._equipment, self._line = _Equipment(environment), LiveLine(quiet=True)
+        check_folder(Path(self._equipment.options.report))
+        self._view = ServerView(self._equipment.settings)
+        self._fleet = MasterFleet(environment, {}) if isinstance(self._runner, MasterRunner) else None
+        self._stages, self._run, self._conductor = self._begin()
+        self._conducting, self._stopping = gevent.Greenlet(), RLock()
         environment.events.test_start.add_listener(self._start)  # type: ignore[no-untyped-call]
         environment.events.test_stopping.add_listener(self._stop)  # type: ignore[no-untyped-call]
 
-    def _begin(self) -> Run:
-        scenario = (self._environment.parsed_options and self._environment.parsed_options.scenario) or ""
+    def _begin(self) -> tuple[list[Stage], Run, Conductor]:
+        """What the next test is, by the options as they are now."""
+        self._equipment.renew()
+        settings, scenario = self._equipment.settings, self._equipment.options.scenario
+        stages, caller = self._equipment.stages, self._equipment.caller
         question = scenarios.question(scenario) if scenario else QUESTION
-        return Run(scenario or "users", question, describe(), self._slo, settings=self._settings.to_json())
+        run = Run(scenario or "users", question, describe(), self._equipment.slo, settings=settings.to_json())
+        if self._fleet:
+            self._fleet.shared = settings.shared
+        assert caller is not None  # noqa: S101  made by `renew`
+        fleet = self._fleet or LocalFleet(SliceUser.driver)
+        self._view.close()
+        self._view, show = ServerView(settings), self._line.show
+        return stages, run, Conductor(self._runner, fleet, self._view, caller, late_ms=settings.late_ms, show=show)
 
     def _start(self, **_: Any) -> None:
-        self._conducting = gevent.spawn(self._conduct)
+        try:
+            self._stages, self._run, self._conductor = self._begin()
+        except _ERRORS as error:
+            print(f"loadtests: error: {error}", file=sys.stderr)
+            gevent.spawn(self._runner.stop)
+        else:
+            self._conducting = gevent.spawn(self._conduct)
 
     def _conduct(self) -> None:
         while self._runner.state != STATE_RUNNING:
             gevent.sleep(0.05)
         for stage in self._stages:
-            result = self._conductor.measure(stage)
+            try:
+                result = self._conductor.measure(stage)
+            except FleetError as error:
+                self._run.problem = str(error)
+                print(f"loadtests: {error}", file=sys.stderr)
+                break
             self._run.results.append(result)
             self._line.tell(result, self._run.broken(result))
             if self._runner.state != STATE_RUNNING:
@@ -117,12 +190,13 @@ class _Test:
 
     def _stop(self, **_: Any) -> None:
         self._conductor.stop()
-        self._conducting.join(STOPPING_S)
-        run, self._run = self._run, self._begin()  # Locust stops a test twice: when it is over, and when it quits.
-        if run.results:
-            options: Any = self._environment.parsed_options
-            try:
-                print(write_report(Path(options.report), run))
-            except LoadTestError as error:
-                print(f"loadtests: error: {error}", file=sys.stderr)
-            self._environment.process_exit_code = run.exit_code
+        # Locust stops a test twice, when it is over and when it quits: who comes second waits for the report.
+        with self._stopping:
+            self._conducting.join(STOPPING_S)
+            run, self._run = self._run, replace(self._run, results=[], problem=None)
+            if run.results or run.problem:
+                try:
+                    print(write_report(Path(self._equipment.options.report), run))
+                except LoadTestError as error:
+                    print(f"loadtests: error: {error}", file=sys.stderr)
+                self._environment.process_exit_code = run.exit_code

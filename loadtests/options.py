@@ -16,8 +16,8 @@ DESCRIPTION: Final = "How much does the server bear, and what do its users see t
 Number = TypeVar("Number", int, float)
 EXIT_CODES: Final = (
     "exit codes: 0 all is well; 1 an objective was missed, a figure is worse than in the baseline, nothing was\n"
-    "answered or the server was lost; 2 the arguments cannot be used, or the server not be reached; 3 the run is\n"
-    "invalid; 130 Ctrl-C"
+    "answered, no load passed, or the server was lost; 2 the arguments cannot be used, or the server not be reached;\n"
+    "3 the run is invalid, or the limit the generator's; 130 Ctrl-C"
 )
 
 
@@ -75,7 +75,7 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--master-host", default="127.0.0.1", metavar="ADDR", help="where the master listens (%(default)s)"
     )
-    group.add_argument("--master-port", type=int, default=5557, metavar="N", help="and its port (%(default)s)")
+    group.add_argument("--master-port", type=_port, default=5557, metavar="N", help="and its port (%(default)s)")
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
@@ -107,6 +107,16 @@ def worker_words(settings: Settings, arguments: argparse.Namespace) -> list[str]
             value = ",".join(f"{part:g}" for part in value if part is not None) or None
         words += [] if value is None else [option, str(value)]
     return words
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is no port, expected 1 to {2**16 - 1}")
+    return port
+
+
+_port.__name__ = "port"  # argparse tells it of a text that is none.
 
 
 def positive(number: type[Number]) -> Callable[[str], Number]:

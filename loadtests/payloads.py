@@ -17,7 +17,10 @@ from loadtests.errors import SettingsError
 Slice = NDArray[np.uint8]
 
 STAMP_PX: Final = 4
-"""Pixels in the corner of a phantom, air in every one, that hold the request's number: 48 bits, 4 in each channel."""
+"""Pixels in the corner of a phantom, air in every one, that hold a slice's own number: 48 bits, 4 in each channel."""
+
+INDEX_BITS: Final = 12
+"""How many of the bits tell the slices of one request apart; the others are the request's number."""
 
 
 @dataclass
@@ -109,11 +112,11 @@ class Pool:
         Returns:
             Arrays that are good until the next call: the SDK copies them before it waits for anything.
         """
-        chosen = [self.slices[(number + index) % len(self.slices)] for index in range(count)]
+        chosen = [self.slices[(number * count + index) % len(self.slices)] for index in range(count)]
         if self.stamped:
             chosen = [slice_.copy() for slice_ in chosen] if count > 1 else chosen
             for index, slice_ in enumerate(chosen):
-                _stamp(slice_, number + index)
+                _stamp(slice_, (number << INDEX_BITS) + index)
         return chosen
 
 

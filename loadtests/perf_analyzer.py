@@ -11,7 +11,6 @@ from loadtests import patched  # noqa: F401  before anything else
 # isort: split
 import argparse
 import base64
-import csv
 import json
 import os
 import statistics
@@ -20,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +32,7 @@ from loadtests.calls import Call, Mix
 from loadtests.conductor import Conductor
 from loadtests.errors import LoadTestError, SettingsError
 from loadtests.options import positive
+from loadtests.perf_table import Load, Measured, read_table
 from loadtests.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from loadtests.session import Team, conducting, embedded
 from loadtests.settings import Settings, add_arguments
@@ -47,28 +46,6 @@ PATIENCE_S: Final = 120.0
 
 THROUGHPUT_WITHIN, LATENCY_WITHIN = 0.03, 0.05
 """By how much both may differ before it wants an explanation."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What both are told to send: requests under way at a time, or arrivals a second."""
-
-    concurrency: int = 0
-    rate: float = 0.0
-
-    def __str__(self) -> str:
-        """In words."""
-        return f"{self.concurrency} under way" if self.concurrency else f"{self.rate:g}/s"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Answers a second, and latencies from sending, in milliseconds; and why they say nothing, where they do not."""
-
-    throughput: float
-    p50_ms: float
-    p99_ms: float
-    faults: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,9 +132,9 @@ def _analyze(binary: Path, data: Path, settings: Settings, load: Load, window_s:
         raise LoadTestError(f"{binary} did not end within {patience_s:g} s at {load}") from error
     if done.returncode or not table.exists():
         raise LoadTestError(f"{binary} failed at {load}: {(done.stdout + done.stderr).strip()[-500:]}")
-    [row] = csv.DictReader(table.read_text().splitlines())
+    text = table.read_text()
     table.unlink()
-    return Measured(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1000, float(row["p99 latency"]) / 1000)
+    return read_table(text, load)
 
 
 def _ratio(mine: float, other: float) -> float:

@@ -106,12 +106,12 @@ class CallCounts:
 
 @dataclass
 class Window:
-    """One second of a stage: of the requests that were due in it.
+    """One second of a stage: the requests that were due in it, and the answers that came in it.
 
     Attributes:
-        sent: how many requests.
+        sent: how many requests were due.
         failed: how many of them failed.
-        slices: how many were answered for.
+        slices: for how many the answers came, whenever they were asked for.
         in_flight: sum, over the requests, of how many others were under way when each was sent.
         corrected: latency from when they were due.
     """
@@ -146,6 +146,9 @@ class Record:
 
     Attributes:
         scheduled: how many requests were to be sent.
+        answered: how many answers came before `end_s`, those to requests that were sent in the warm-up included.
+        slices: how many slices they were about.
+        end_s: until when requests were sent and answers counted, in seconds from the beginning of the stage.
         unfinished: how many were sent, and had neither answer nor error when the stage was given up.
         inherited: how many of earlier stages were still under way when it began.
         late: by how much each request was sent after it was scheduled: the generator's own error.
@@ -155,6 +158,9 @@ class Record:
     """
 
     scheduled: int = 0
+    answered: int = 0
+    slices: int = 0
+    end_s: float = 0.0
     unfinished: int = 0
     inherited: int = 0
     late: Histogram = field(default_factory=Histogram)
@@ -162,12 +168,13 @@ class Record:
     calls: dict[str, CallCounts] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome, in_flight: int) -> None:
+    def add(self, outcome: Outcome, in_flight: int, *, is_in_time: bool = True) -> None:
         """Counts a request.
 
         Args:
             outcome: what became of it.
             in_flight: how many others were under way when it was sent.
+            is_in_time: whether the answer came before the end.
         """
         self.late.add(outcome.sent_s - outcome.due_s)
         self.last_s = max(self.last_s, outcome.done_s)
@@ -176,10 +183,17 @@ class Record:
         window.sent += 1
         window.in_flight += in_flight
         if outcome.error is None:
-            window.slices += outcome.slices
             window.corrected.add(outcome.done_s - outcome.due_s)
+            if is_in_time:
+                self.answer(outcome.done_s, outcome.slices)
         else:
             window.failed += 1
+
+    def answer(self, done_s: float, slices: int) -> None:
+        """Counts an answer to what the server bears, whether or not its request is one of this stage's."""
+        self.answered += 1
+        self.slices += slices
+        self.windows.setdefault(int(done_s), Window()).slices += slices
 
     def give_up(self, due_s: float, sent_s: float, in_flight: int) -> None:
         """Counts a request that was sent and is no longer waited for; see `Outcome` and `add`."""
@@ -193,6 +207,9 @@ class Record:
     def merge(self, other: "Record") -> None:
         """Adds what another process counted of the same stage."""
         self.scheduled += other.scheduled
+        self.answered += other.answered
+        self.slices += other.slices
+        self.end_s = max(self.end_s, other.end_s)
         self.unfinished += other.unfinished
         self.inherited += other.inherited
         self.late.merge(other.late)
@@ -219,6 +236,9 @@ class Record:
         """As a message or a report has it."""
         return {
             "scheduled": self.scheduled,
+            "answered": self.answered,
+            "slices": self.slices,
+            "end_s": self.end_s,
             "unfinished": self.unfinished,
             "inherited": self.inherited,
             "late": self.late.to_json(),

@@ -108,14 +108,16 @@ class StageResult:
 
     @property
     def elapsed_s(self) -> float:
-        """From the beginning of the counting to its end, or to the last answer where that came later."""
-        if self.stage.is_open and not self.was_interrupted:
-            return max(self.stage.counted_s, self.record.last_s)
-        return self.record.last_s
+        """For how long requests were sent and answers counted: less than was planned where it ended early."""
+        return self.record.end_s or self.stage.counted_s
 
     @property
     def figures(self) -> dict[str, float | int | None]:
-        """The figures, flat: rates a second, durations in milliseconds, shares from 0 to 1."""
+        """The figures, flat: rates a second, durations in milliseconds, shares from 0 to 1.
+
+        `rate` and `throughput` are of the answers that came in the time that counts, whenever their requests were sent:
+        to leave out those that were sent in the warm-up would tell less than the server bears.
+        """
         record, total, elapsed_s = self.record, self.record.total, self.elapsed_s
         answered, failed = total.corrected.count, total.failed + record.unfinished
         sent, is_open = record.sent, self.stage.is_open
@@ -125,9 +127,10 @@ class StageResult:
             "failed": failed,
             "slices": total.slices,
             "opened": total.opened,
-            "offered_rate": record.scheduled / self.stage.counted_s if is_open else None,
-            "rate": answered / elapsed_s if elapsed_s else None,
-            "throughput": total.slices / elapsed_s if elapsed_s else None,
+            # A worker that was lost told what it sent, and not what was still to be sent.
+            "offered_rate": max(record.scheduled, sent) / elapsed_s if is_open and elapsed_s > 0 else None,
+            "rate": record.answered / elapsed_s if elapsed_s > 0 else None,
+            "throughput": record.slices / elapsed_s if elapsed_s > 0 else None,
             "errors": failed / sent if sent else None,
             **latencies(total.corrected),
             **{f"service_{name}": value for name, value in latencies(total.service).items()},
@@ -142,9 +145,9 @@ class StageResult:
 
         `generator` is from its schedule to its sending, `network` what is left when the server's own time is taken from
         the rest: the way there and back, with what the client and the server's front door make of the bytes. That is
-        None where nothing is left: the server counts requests that were sent in the warm-up and ended after it, the
-        client does not, and their mean was the longer one. None of all of it also where calls had several slices, each
-        of which is a request to the server.
+        None where nothing is left: the server also counts what the client does not, requests that were sent in the
+        warm-up and those that nobody waited for any more, and their mean was the longer one. None of all of it also
+        where calls had several slices, each of which is a request to the server.
         """
         inside, total = self.server.get("breakdown"), self.record.total
         corrected, service = total.corrected.mean_s, total.service.mean_s

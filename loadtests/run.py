@@ -1,15 +1,14 @@
 """A whole run: its stages, the limits that were searched, and the verdict that the exit code tells."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from loadtests.compare import Difference
+from loadtests.compare import FORMAT, Difference
 from loadtests.limit import RULE, Limit
 from loadtests.result import StageResult
 from loadtests.slo import Slo
 from loadtests.stage import told_share
-
-FORMAT: Final = 1
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -38,6 +37,13 @@ class FoundLimit:
         within = f", 95% interval {interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
         slices = f", {self.throughput:.1f} slices/s" if self.throughput else ""
         whose = "; the generator's own limit, not the server's" if self.limit.is_generators else ""
+        if not self.limit.is_complete:
+            low, high = self.limit.brackets[-1]
+            above = f"{high:.1f}" if math.isfinite(high) else "no load known to fail"
+            whose += f"; the search did not come to its end, and was between {low:.1f} and {above}"
+        if not self.limit.load:
+            lowest = min(self.limit.steps, key=lambda step: step.order)
+            return f"{told_share(self.prevalence)}: no load passed, not even {lowest.load:.3g} {unit}{whose}"
         return f"{told_share(self.prevalence)}: {self.limit.load:.1f} {unit}{within}{slices}{whose}"
 
     def to_json(self) -> dict[str, Any]:
@@ -92,15 +98,25 @@ class Run:
             found += [f"{r.stage.name}: invalid: {fault}" for r in self.results for fault in r.faults]
             found += [f"{r.stage.name}: {r.failures}" for r in self.results if r.failures]
         found += [f"{r.stage.name}: objective missed: {missed}" for r in self.results for missed in self.broken(r)]
+        found += [f"{limit.told}: {self.slo} is not kept to" for limit in self.limits if not limit.limit.load]
         return found + self.regressions
 
     @property
     def regressions(self) -> list[str]:
         """What is worse than in the baseline, in words."""
         return [
-            f"{row.stage}: regression: {row.figure.name} was {row.before:.4g}, is {row.after:.4g} (p {row.p_value:.2g})"
+            f"{row.stage}: regression: {row.told} (p {row.p_value:.2g})"
             for row in self.differences
             if row.verdict == "regression"
+        ]
+
+    @property
+    def unclear(self) -> list[str]:
+        """What differs from the baseline by more than is tolerated, and too little was measured to tell why."""
+        return [
+            f"{row.stage}: unclear: {row.told}: chance, or too short a stage to tell"
+            for row in self.differences
+            if row.verdict == "unclear"
         ]
 
     @property
@@ -108,14 +124,16 @@ class Run:
         """0 if all is right, 3 if a stage is invalid, 1 for anything worse.
 
         Worse is a problem, a missed objective, a regression, and a stage of which nothing was answered. A search breaks
-        objectives on purpose: it is right when it came to its end.
+        objectives on purpose: it is right when it found the server's limit, invalid where that was the generator's.
         """
         if self.was_interrupted:
             return EXIT_INTERRUPTED
         if self.problem or self.regressions or any(self.broken(result) for result in self.results):
             return EXIT_FAILED
         if self.is_search:
-            return 0
+            if any(found.limit.is_generators for found in self.limits):
+                return EXIT_INVALID
+            return 0 if all(found.limit.load for found in self.limits) else EXIT_FAILED
         if any(result.record.sent and not result.figures["answered"] for result in self.results):
             return EXIT_FAILED
         if any(result.faults for result in self.results):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from typing import Any, Final
 
 from tritonclient.grpc import InferenceServerClient
@@ -177,7 +178,7 @@ class _Server:
             gaps.append(f"no statistics from {self._address}: {error.message()}")
         try:
             metrics = read_metrics(self._page()) if self._metrics_url else {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             gaps.append(f"no metrics from {self._metrics_url}: {error}")
         return Snapshot(models, metrics, tuple(gaps))
 

@@ -1,6 +1,7 @@
 """A load test put together: Locust's environment, its users, and who conducts them."""
 
 import gc
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ WORKERS_S: Final = 60.0
 
 READY_S: Final = 10.0
 """How long a server may take to be ready."""
+
+MASTER_S: Final = 30.0
+"""How long a master may take to listen, and then to answer."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def conducting(settings: Settings, team: Team, show: Show, worker_arguments: lis
                 environment.create_master_runner(team.host, team.port)
             except RPCError as error:
                 raise FleetError(f"--master-host, --master-port: cannot listen there: {error}") from error
-            fleet: Fleet = MasterFleet(environment)
+            fleet: Fleet = MasterFleet(environment, settings.shared)
             if team.spawned:
                 command = [sys.executable, "-m", "loadtests", *worker_arguments]
                 # Ctrl-C in a terminal is for this process, which has them tell what they know.
@@ -125,13 +129,32 @@ def work(settings: Settings, host: str, port: int) -> None:
     environment = Environment(user_classes=[SliceUser])
     gc.collect()
     gc.freeze()
+    _wait_for_master(host, port)
     try:
-        runner = environment.create_worker_runner(host, port)
+        with gevent.Timeout(MASTER_S, FleetError(f"no answer within {MASTER_S:g} s")):
+            runner = environment.create_worker_runner(host, port)
     except Exception as error:
         raise FleetError(f"no master at {host}:{port}: {error}") from error
-    WorkerPart(environment, driver).listen()
+    WorkerPart(environment, driver, settings.shared).listen()
     runner.greenlet.join()
     caller.close()
+
+
+def _wait_for_master(host: str, port: int) -> None:
+    """Locust would wait for minutes, without a word."""
+    deadline, is_told = time.monotonic() + MASTER_S, False
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=MASTER_S).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise FleetError(f"no master at {host}:{port} within {MASTER_S:g} s: {error}") from error
+            if not is_told:
+                print(f"loadtests: waiting for a master at {host}:{port}", file=sys.stderr, flush=True)
+            is_told = True
+            gevent.sleep(0.5)
+        else:
+            return
 
 
 def _wait_for(fleet: Fleet, workers: int, processes: list[subprocess.Popen[bytes]]) -> None:

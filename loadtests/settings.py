@@ -69,9 +69,18 @@ class Settings:
         """
         named = {name: getattr(arguments, name) for name in cls.__dataclass_fields__ if hasattr(arguments, name)}
         given = {name: value for name, value in named.items() if value not in (None, "")}
+        # Locust's web UI hands over what was typed in.
+        for name, number in _NUMBERS.items():
+            if isinstance(given.get(name), str):
+                try:
+                    given[name] = number(given[name])
+                except ValueError as error:
+                    raise SettingsError(f"{OPTIONS[name]} is {given[name]!r}, expected a number") from error
+        # Locust could not send a path to its workers, so on its command line it is a text.
+        given |= {name: Path(given[name]) for name in ("ca", "payloads") if name in given}
         for name in ("rate", "users", "duration_s", "timeout_s", "pool", "late_ms"):
             if name in given and not 0 < given[name] < math.inf:
-                raise SettingsError(f"{OPTIONS[name]} is {given[name]:g}, expected above 0")
+                raise SettingsError(f"{OPTIONS.get(name, '--users')} is {given[name]:g}, expected above 0")
         if given.get("seed", 0) < 0:
             raise SettingsError(f"--seed is {given['seed']}, expected 0 or more")
         if "payloads" in given and "prevalence" in given:
@@ -107,6 +116,15 @@ class Settings:
         """What the requests hold."""
         return Pictures(self.payloads) if self.payloads else Phantoms(self.pool, self.seed)
 
+    @property
+    def shared(self) -> dict[str, str]:
+        """What every process of a test has to be told alike, by option: what is sent, and how long is waited.
+
+        Not where the server is, which each machine may know by another name, nor where the pictures are.
+        """
+        told = {OPTIONS[name]: str(getattr(self, name)) for name in ("protocol", "timeout_s", "seed")}
+        return told | {"--payloads": "given" if self.payloads else "not given", "--pool": str(self.pool)}
+
     def to_json(self) -> dict[str, Any]:
         """As a report has it; of the token only that there was one."""
         told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
@@ -133,6 +151,16 @@ OPTIONS: Final = {
 """The option of each setting, on both command lines; Locust has its own for users."""
 
 
+_NUMBERS: Final[dict[str, type[int] | type[float]]] = {
+    "rate": float,
+    "duration_s": float,
+    "timeout_s": float,
+    "late_ms": float,
+    "pool": int,
+    "seed": int,
+}
+
+
 def add_arguments(parser: Any) -> None:
     """Adds the options that both command lines have. Without a default of theirs: `Settings` has it."""
     add = {name: _adder(parser, name) for name in OPTIONS}
@@ -141,25 +169,26 @@ def add_arguments(parser: Any) -> None:
     add["http_url"](metavar="HOST:PORT", help=f"HTTP address of the server (default: its host, port {HTTP_PORT})")
     add["metrics_url"](metavar="URL[,URL…]", help=f"its metrics (default: its host, port {METRICS_PORT})")
     add["ca"](
-        type=Path, metavar="FILE", help=f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}"
+        metavar="FILE",
+        help=f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}",
     )
-    add["timeout_s"](type=float, metavar="S", help=f"seconds an answer may take (default: {Settings.timeout_s:g})")
-    add["rate"](type=float, metavar="R", help="arrivals a second, of an open loop (default: the scenario's)")
-    add["duration_s"](type=float, metavar="S", help="seconds that the scenario takes (default: its own)")
+    add["timeout_s"](metavar="S", help=f"seconds an answer may take (default: {Settings.timeout_s:g})")
+    add["rate"](metavar="R", help="arrivals a second, of an open loop (default: the scenario's)")
+    add["duration_s"](metavar="S", help="seconds that the scenario takes (default: its own)")
     add["process"](choices=("poisson", "constant"), help="how arrivals are spaced (default: poisson)")
     add["prevalence"](metavar="P[,P…]", help="share of phantoms with tumor; the scenario runs for each (default: 0.35)")
-    add["payloads"](type=Path, metavar="DIR", help="send the pictures of this folder in place of phantoms")
-    add["pool"](type=int, metavar="N", help=f"phantoms that are drawn (default: {Settings.pool})")
-    add["seed"](type=int, metavar="N", help="of all that is drawn (default: 0)")
+    add["payloads"](metavar="DIR", help="send the pictures of this folder in place of phantoms")
+    add["pool"](metavar="N", help=f"phantoms that are drawn (default: {Settings.pool})")
+    add["seed"](metavar="N", help="of all that is drawn (default: 0)")
     add["late_ms"](
-        type=float,
         metavar="MS",
         help=f"a run is invalid if 1%% of its requests were sent later than this (default: {Settings.late_ms:g})",
     )
 
 
 def _adder(parser: Any, name: str) -> Any:
-    return lambda **options: parser.add_argument(OPTIONS[name], dest=name, default=None, **options)
+    kind = _NUMBERS.get(name, str)
+    return lambda **options: parser.add_argument(OPTIONS[name], dest=name, default=None, type=kind, **options)
 
 
 def _prevalences(text: str) -> tuple[float, ...]:

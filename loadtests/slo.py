@@ -97,8 +97,9 @@ class Slo:
 
     @property
     def sharpest_percent(self) -> float:
-        """The highest percentile that is spoken of; 50 where there is none."""
-        return max((objective.percent or 50.0 for objective in self.objectives), default=50.0)
+        """The highest percentile that is spoken of, `errors<0.1%` as 99.9; 50 where there is none."""
+        errors = [100 - 100 * each.limit for each in self.objectives if each.figure == "errors"]
+        return max([50.0, *errors, *(each.percent for each in self.objectives if each.percent)])
 
     def __str__(self) -> str:
         """As it was written."""

@@ -12,6 +12,11 @@ def told_share(prevalence: float | None) -> str:
     return "pictures" if prevalence is None else f"{100 * prevalence:g}% tumor"
 
 
+def warm_up_of(duration_s: float) -> float:
+    """How long a stage of a scenario warms up, in seconds: a fifth of it, and a second at most."""
+    return min(1.0, duration_s / 5)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of load, for a while. Exactly one of `arrivals` and `users` is given.
@@ -21,7 +26,7 @@ class Stage:
         duration_s: for how long requests are sent.
         arrivals: when they are: open loop, whatever becomes of the earlier ones.
         users: how many send one after the other: closed loop, the next when the last was answered.
-        calls: in a closed loop, how many calls each user makes at most; 0 for as many as there is time for.
+        calls: in a closed loop, how many are made in all, at most; 0 for as many as there is time for.
         mix: what is asked.
         prevalence: the share of the phantoms that shows tumor; None for the pictures of a folder.
         warm_up_s: how long at the beginning nothing is counted; part of the duration.

@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 from locust import User, task
 
-from gliogate import GliogateError
 from loadtests.calls import Answer, Call
 from loadtests.driver import Driver
 
@@ -20,7 +19,7 @@ class SliceUser(User):
         """Asks once, or sends all that is scheduled here."""
         self.driver.turn(self)
 
-    def tell(self, call: Call, latency_s: float, answer: Answer, error: GliogateError | None) -> None:
+    def tell(self, call: Call, latency_s: float, answer: Answer, error: Exception | None) -> None:
         """Makes a request a Locust event; its response time counts from when it was scheduled."""
         context: dict[str, Any] = {"error_class": type(error).__name__ if error else None}
         self.environment.events.request.fire(

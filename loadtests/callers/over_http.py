@@ -8,11 +8,12 @@ import time
 from typing import Final
 
 import numpy as np
+from geventhttpclient.response import HTTPParseError
 from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from gliogate import RequestError
+from gliogate import RequestError, ServerUnavailableError
 from gliogate.contract import ENSEMBLE, IMAGE, MODELS, SEGMENTED
 from gliogate.wire import AnalysisRequest, DetectionRequest, Health, request_error
 from loadtests.callers.sizes import bytes_of
@@ -69,7 +70,7 @@ class HttpCaller:
             if health.is_ready:
                 return
             if not health.is_worth_waiting or time.monotonic() >= deadline:
-                raise request_error(health.status, health.details, url=self._url, health=health)
+                raise self._error(health.status, health.details, health)
             time.sleep(_WAIT_S)
 
     def ask(self, call: Call, pictures: list[NDArray[np.uint8]]) -> Answer:
@@ -123,9 +124,17 @@ class HttpCaller:
                 status, details = _STATUSES.get(str(error.status()), "INTERNAL"), str(error.message())
             case TimeoutError():
                 status, details = "DEADLINE_EXCEEDED", ""
-            case OSError() | EOFError():
-                status, details = "UNAVAILABLE", str(error)
+            case OSError() | EOFError() | HTTPParseError():
+                # Nobody listens there, it hung up, or what it speaks is not HTTP.
+                details = str(error) or type(error).__name__
+                return self._error("UNAVAILABLE", details, Health(is_live=False, details=details))
             case _:
-                raise error
-        health = Health(is_live=False, details=details) if isinstance(error, OSError) else None
+                # It is HTTP, and not what Triton would have answered.
+                status, details = "INTERNAL", f"its answer cannot be read: {error!r}"
+        return self._error(status, details)
+
+    def _error(self, status: str, details: str, health: Health | None = None) -> RequestError:
+        if health and not health.is_live and health.is_worth_waiting:
+            message = f"no Triton answers HTTP at {self._url}: is it running, and is that its HTTP port? ({details})"
+            return ServerUnavailableError(message, url=self._url, status=status)
         return request_error(status, details, url=self._url, health=health)

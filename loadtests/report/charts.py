@@ -1,5 +1,6 @@
 """The plots of the page."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,12 +35,15 @@ class LoadPlot:
 
 
 def load_plots(results: Sequence[StageResult]) -> list[LoadPlot]:
-    """Latency, batches and throughput against the load, of stages that differ in nothing else, two or more."""
+    """Latency, batches and throughput against the load, of stages that differ in nothing else, two or more.
+
+    Those that are invalid are left out: what they show is the generator.
+    """
     groups: dict[object, list[StageResult]] = {}
     for result in results:
         stage = result.stage
         has_one_load = stage.arrivals is None or isinstance(stage.arrivals.profile, Flat)
-        if has_one_load and result.figures["p99_ms"] is not None:
+        if has_one_load and not result.faults and result.figures["p99_ms"] is not None:
             groups.setdefault((stage.prevalence, stage.mix, stage.is_open), []).append(result)
     plots: list[LoadPlot] = []
     for group in groups.values():
@@ -122,7 +126,10 @@ def _latency_axis(values_ms: Sequence[float]) -> tuple[Axis, float]:
 
 
 def time_plot(results: Sequence[StageResult]) -> Markup | None:
-    """Percentiles over time, p50 and p99, stage after stage; None where nothing was answered."""
+    """Percentiles over time, p50 and p99, stage after stage; None where nothing was answered.
+
+    Where so many requests failed that a percentile has no end, it is at the upper edge.
+    """
     spans = [max(1, int(result.elapsed_s + 0.999)) for result in results]
     width = max(1, -(-sum(spans) // POINTS))
     pieces, borders, begin = [], [], 0
@@ -133,7 +140,7 @@ def time_plot(results: Sequence[StageResult]) -> Markup | None:
             for second in range(first, min(span, first + width)):
                 if window := result.record.windows.get(second):
                     block.merge(window)
-            p50, p99 = block.corrected.percentile(50), block.corrected.percentile(99)
+            p50, p99 = (block.corrected.percentile(percent, block.failed) for percent in (50, 99))
             if p50 is not None and p99 is not None:
                 times.append(begin + first + width / 2)
                 middle.append(1000 * p50)
@@ -141,10 +148,10 @@ def time_plot(results: Sequence[StageResult]) -> Markup | None:
         pieces.append((times, middle, slow))
         begin += span
         borders.append(begin)
-    highest = max((value for piece in pieces for value in piece[2]), default=None)
-    if highest is None:
+    seen = [value for piece in pieces for line in piece[1:] for value in line if math.isfinite(value)]
+    if not seen:
         return None
-    axis, unit = _latency_axis([highest])
+    axis, unit = _latency_axis(seen)
     plot = Plot(
         Axis.over("seconds, by when a request was due", [0, begin]), axis, label="p50 and p99 over time", size=WIDE
     )

@@ -28,7 +28,7 @@ def render_page(run: "Run") -> str:
         loads=charts.load_plots(run.results),
         times=charts.time_plot(run.results),
         batches=charts.batch_plots(run.results),
-        parts={result.stage.name: charts.breakdown_parts(result) for result in run.results},
+        parts=[charts.breakdown_parts(result) for result in run.results],
         kinds=[
             (result.stage.name, name, counts, latencies(counts.corrected))
             for result in mixed

@@ -1,5 +1,7 @@
 """The scenarios, one small file each; a scenario's name is its file's. Each docstring's first line is its question."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
@@ -37,6 +39,20 @@ def stages(name: str, settings: Settings) -> list[Stage]:
         for prevalence in settings.prevalence
         for stage in scenario.stages(settings)
     ]
+
+
+def all_stages(names: Iterable[str], settings: Settings) -> list[Stage]:
+    """The stages of several scenarios; of those that have the same name, the second and later ones are numbered.
+
+    Raises:
+        SettingsError: there is no such scenario.
+    """
+    found, seen = [], Counter[str]()
+    for stage in (stage for name in names for stage in stages(name, settings)):
+        seen[stage.name] += 1
+        count = seen[stage.name]
+        found.append(replace(stage, name=f"{stage.name} ({count})") if count > 1 else stage)
+    return found
 
 
 def _find(name: str) -> ModuleType:

@@ -7,13 +7,14 @@ an eighth sends eight slices together. Each kind has its own line in the report.
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.calls import ALWAYS, DETECTOR, GATED, Call, Mix
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
 
-RATE = 8.0
+RATE, DURATION_S = 8.0, 30.0
 MIX = Mix((GATED, DETECTOR, ALWAYS, Call("batch of 8", slices=8, in_flight=8)), (4, 2, 1, 1))
 
 
 def stages(settings: Settings) -> list[Stage]:
     """One stage."""
     arrivals = Arrivals(Flat(settings.rate or RATE), settings.process, settings.seed)
-    return [Stage("mixed", settings.duration_s or 30.0, arrivals, mix=MIX, warm_up_s=1.0)]
+    duration_s = settings.duration_s or DURATION_S
+    return [Stage("mixed", duration_s, arrivals, mix=MIX, warm_up_s=warm_up_of(duration_s))]

@@ -5,12 +5,13 @@ One user, whose queries hold eight slices, all under way together. Read p99 of a
 
 from loadtests.calls import Call, Mix
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
 
-SLICES = 8
+SLICES, DURATION_S = 8, 30.0
 
 
 def stages(settings: Settings) -> list[Stage]:
     """One stage."""
     query = Call("query of 8", slices=SLICES, in_flight=SLICES)
-    return [Stage("multi stream", settings.duration_s or 30.0, users=1, mix=Mix((query,)), warm_up_s=1.0)]
+    duration_s = settings.duration_s or DURATION_S
+    return [Stage("multi stream", duration_s, users=1, mix=Mix((query,)), warm_up_s=warm_up_of(duration_s))]

@@ -5,13 +5,13 @@ Open loop at one rate. With `--find-max --slo …`: how many can come until they
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
 
-RATE = 10.0
+RATE, DURATION_S = 10.0, 30.0
 
 
 def stages(settings: Settings) -> list[Stage]:
     """One stage."""
-    rate = settings.rate or RATE
+    rate, duration_s = settings.rate or RATE, settings.duration_s or DURATION_S
     arrivals = Arrivals(Flat(rate), settings.process, settings.seed)
-    return [Stage(f"server at {rate:g}/s", settings.duration_s or 30.0, arrivals, warm_up_s=1.0)]
+    return [Stage(f"server at {rate:g}/s", duration_s, arrivals, warm_up_s=warm_up_of(duration_s))]

@@ -4,9 +4,12 @@ One user, who asks again as soon as the answer is there. Read p90, as MLPerf doe
 """
 
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
+
+DURATION_S = 30.0
 
 
 def stages(settings: Settings) -> list[Stage]:
     """One stage."""
-    return [Stage("single stream", settings.duration_s or 30.0, users=1, warm_up_s=1.0)]
+    duration_s = settings.duration_s or DURATION_S
+    return [Stage("single stream", duration_s, users=1, warm_up_s=warm_up_of(duration_s))]

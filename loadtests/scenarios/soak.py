@@ -6,7 +6,7 @@ this run with an earlier one by `--baseline`.
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
 
 RATE, DURATION_S = 10.0, 3600.0
 
@@ -14,4 +14,5 @@ RATE, DURATION_S = 10.0, 3600.0
 def stages(settings: Settings) -> list[Stage]:
     """One stage."""
     arrivals = Arrivals(Flat(settings.rate or RATE), settings.process, settings.seed)
-    return [Stage("soak", settings.duration_s or DURATION_S, arrivals, warm_up_s=1.0)]
+    duration_s = settings.duration_s or DURATION_S
+    return [Stage("soak", duration_s, arrivals, warm_up_s=warm_up_of(duration_s))]

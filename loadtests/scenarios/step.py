@@ -5,7 +5,7 @@ Open loop, one stage for each rate. The report's first plot, latency against rat
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.settings import Settings
-from loadtests.stage import Stage
+from loadtests.stage import Stage, warm_up_of
 
 RATE, STAGE_S = 20.0, 15.0
 FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -20,7 +20,7 @@ def stages(settings: Settings) -> list[Stage]:
             f"{rate:g}/s",
             each_s,
             Arrivals(Flat(rate), settings.process, settings.seed + number),
-            warm_up_s=min(1.0, each_s / 5),
+            warm_up_s=warm_up_of(each_s),
         )
         for number, rate in enumerate(rates)
     ]

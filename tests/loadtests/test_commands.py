@@ -51,6 +51,12 @@ def loadtests(*words, url, output, expected=0, **options):
     return json.loads(path.read_text()) if path.exists() else None, done.stderr
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def of(tiny_server):
     http = tiny_server.http_url.removeprefix("http://")
     return ["--http-url", http, "--metrics-url", tiny_server.metrics_url]
@@ -75,11 +81,18 @@ def test_every_scenario_runs_against_a_real_triton(tiny_server, output):
     assert "<script" not in page
 
 
-def test_offline_ends_with_its_only_query(tiny_server, output):
+def test_offline_ends_with_its_last_slice(tiny_server, output):
     report, _ = loadtests("offline", *of(tiny_server), url=tiny_server.url, output=output)
     [stage] = report["stages"]
-    assert (stage["figures"]["requests"], stage["figures"]["slices"]) == (1, 512)
-    assert stage["figures"]["throughput"] == pytest.approx(1000 * 512 / stage["figures"]["p50_ms"], rel=0.01)
+    assert (stage["figures"]["answered"], stage["figures"]["slices"]) == (512, 512)
+    assert stage["figures"]["throughput"] == pytest.approx(512 / stage["record"]["last_s"], rel=0.05)
+
+
+def test_offline_is_shared_by_workers_and_goes_over_http(tiny_server, output):
+    words = ["offline", "--protocol", "http", "--workers", "2", "--master-port", str(free_port()), *of(tiny_server)]
+    report, _ = loadtests(*words, url=tiny_server.url, output=output)
+    [stage] = report["stages"]
+    assert (stage["figures"]["answered"], stage["figures"]["failed"], len(stage["clocks"])) == (512, 0, 2)
 
 
 def test_http_asks_the_same(tiny_server, output):
@@ -110,12 +123,9 @@ def test_a_pause_is_seen_by_the_open_loop_and_missed_by_the_closed_one(tmp_path)
 
 
 def test_workers_share_one_schedule_and_merge_exactly(output):
-    with instant_server() as port, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        master = free.getsockname()[1]
-        free.close()
+    with instant_server() as port:
         words = ["server", "--rate", "30", "--duration", "5", "--seed", "7", "--workers", "3"]
-        report, _ = loadtests(*words, "--master-port", str(master), url=f"127.0.0.1:{port}", output=output)
+        report, _ = loadtests(*words, "--master-port", str(free_port()), url=f"127.0.0.1:{port}", output=output)
     [stage] = report["stages"]
     times = Arrivals(Flat(30.0), "poisson", 7).times(5.0)
     assert stage["figures"]["requests"] == stage["record"]["scheduled"] == np.count_nonzero(times >= 1.0)
@@ -126,10 +136,25 @@ def test_workers_share_one_schedule_and_merge_exactly(output):
     assert [windows[str(second)]["sent"] for second in range(4)] == seconds.tolist()
 
 
+def test_a_worker_that_was_told_otherwise_ends_the_run(output):
+    master = ["--master-port", str(free_port())]
+    with instant_server() as port:
+        url = f"127.0.0.1:{port}"
+        worker = subprocess.Popen([*words_for("worker", *master, url=url, output=output), "--seed", "9"], cwd=CHECKOUT)
+        try:
+            words = ["server", "--duration", "60", "--workers", "1", "--no-spawn-workers", *master]
+            report, said = loadtests(*words, url=url, output=output, expected=EXIT_FAILED)
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    assert "cannot send this: --seed is 9, the master's 0" in said
+    assert "--seed is 9" in report["problem"]
+
+
 def test_the_limit_of_a_server_of_known_speed_is_found(output):
     # Two threads, each of which takes 50 ms: 40 a second, and no more.
     with instant_server(work_s=0.05) as port:
-        words = ["server", "--find-max", "--slo", "p50<400ms,errors<1%", "--arrivals", "constant", "--rate", "20"]
+        words = ["server", "--find-max", "--slo", "p50<400ms,errors<20%", "--arrivals", "constant", "--rate", "20"]
         words += ["--repeats", "1", "--resolution", "20", "--step-s", "3", "--timeout-s", "5"]
         report, told = loadtests(*words, url=f"127.0.0.1:{port}", output=output)
     [limit] = report["limits"]
@@ -231,6 +256,7 @@ def test_what_cannot_work_is_said_before_the_load(tmp_path, output):
             (["server", "--slo", ""], output, "--slo: cannot read ''"),
             (["server", "step", "--find-max", "--slo", "p99<1s"], output, "--find-max is of one scenario"),
             (["server", "--workers", "1", "--master-port", master], output, "--master-port: cannot listen there"),
+            (["ramp", "--users", "0"], output, "--users is 0, expected above 0"),
         ):
             _, said = loadtests(*words, url=url, output=folder, expected=EXIT_USAGE)
             assert told in said
@@ -280,11 +306,9 @@ def test_locust_runs_a_scenario_and_ends_with_it(tiny_server, tmp_path):
     assert stage["figures"]["answered"] == stage["figures"]["requests"] > 0
 
 
-def test_locusts_web_ui_starts_and_stops_tests(tmp_path):
-    with instant_server() as port, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        page = f"http://127.0.0.1:{free.getsockname()[1]}"
-        free.close()
+def test_locusts_web_ui_starts_and_stops_tests_with_what_was_typed_in(tmp_path):
+    with instant_server() as port:
+        page = f"http://127.0.0.1:{free_port()}"
         command = [Path(sys.executable).with_name("locust"), "-f", "loadtests/locustfile.py", "--report", str(tmp_path)]
         command += ["--web-host", "127.0.0.1", "--web-port", page.rpartition(":")[2], "--url", f"127.0.0.1:{port}"]
         process = subprocess.Popen([*command, *PATIENTLY], stderr=subprocess.DEVNULL, cwd=CHECKOUT)
@@ -295,10 +319,28 @@ def test_locusts_web_ui_starts_and_stops_tests(tmp_path):
             counted = requests.get(f"{page}/stats/requests", timeout=10).json()["stats"][0]["num_requests"]
             requests.post(f"{page}/stop", timeout=60).raise_for_status()
             [stage] = json.loads((tmp_path / "report.json").read_text())["stages"]
+            typed = {
+                "user_count": 5,
+                "spawn_rate": 5,
+                "scenario": "single-stream",
+                "duration_s": "2",
+                "prevalence": "1",
+            }
+            requests.post(f"{page}/swarm", data=typed, timeout=60).raise_for_status()
+            deadline = time.monotonic() + 60
+            while (report := json.loads((tmp_path / "report.json").read_text()))["scenario"] == "users":
+                assert time.monotonic() < deadline, "no report of the second test within a minute"
+                time.sleep(0.5)
         finally:
             process.terminate()
             process.wait(60)
     assert stage["figures"]["requests"] >= counted > 0
+    assert stage["stage"]["prevalence"] == 0.35
+    [typed_stage] = report["stages"]
+    told = typed_stage["stage"]
+    assert (told["name"], told["users"], told["prevalence"], told["duration_s"]) == ("single stream", 1, 1.0, 2.0)
+    # Five users would have been under way at a time.
+    assert all(window["in_flight"] == 0 for window in typed_stage["record"]["windows"].values())
 
 
 def _answers(page: str) -> bool:

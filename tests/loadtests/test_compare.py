@@ -1,13 +1,17 @@
 """Runs held against each other: what is worse is found, and what is chance is not."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from load_results import result_of
 
-from loadtests.compare import compare, read_results
+from loadtests.compare import FORMAT, compare, read_results, too_short
 from loadtests.errors import ReportError
+from loadtests.record import Outcome, Record
+from loadtests.result import StageResult
 
 REQUESTS, SECONDS = 1200, 60.0
 
@@ -46,6 +50,54 @@ def test_errors_count_by_their_share():
     assert rows["errors"].change == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("seconds", [5, 20])
+def test_a_burst_of_errors_is_no_chance(seconds):
+    burst = result_of([0.05] * REQUESTS, duration_s=SECONDS)
+    failing = Record(scheduled=REQUESTS)
+    for index in range(REQUESTS):
+        due = SECONDS * index / REQUESTS
+        error = "ServerUnavailableError" if 20 <= due < 20 + seconds else None
+        failing.add(Outcome("gated", due, due, due + 0.05, 1, error=error), 0)
+    [row] = [row for row in compare([burst], [StageResult(burst.stage, failing)]) if row.figure.name == "errors"]
+    assert row.verdict == "regression"
+    assert verdicts(burst, result_of([0.05] * (REQUESTS - 2), errors=2, duration_s=SECONDS))["errors"] == "unclear"
+
+
+def test_failures_are_slower_than_any_answer():
+    rows = {row.figure.name: row for row in compare([stage(1)], [stage(2, errors=REQUESTS // 10)])}
+    assert (rows["p95"].after, rows["p95"].verdict) == (math.inf, "regression")
+    assert (rows["p95"].to_json()["after"], rows["p95"].change) == (None, None)
+
+
+def test_a_slow_tail_is_found():
+    quick, slow = [0.05] * REQUESTS, [3.0 if index % 30 == 0 else 0.05 for index in range(REQUESTS)]
+    found = verdicts(*(result_of(latencies, duration_s=SECONDS) for latencies in (quick, slow)))
+    assert (found["p50"], found["p99"]) == ("same", "regression")
+
+
+def test_a_single_pause_may_be_chance_and_is_not_called_the_same():
+    pause = [max(0.05, 2 - (index - 600) / 20) if index >= 600 else 0.05 for index in range(REQUESTS)]
+    found = verdicts(*(result_of(latencies, duration_s=SECONDS) for latencies in ([0.05] * REQUESTS, pause)))
+    assert found["p99"] == "unclear"
+
+
+def test_stages_too_short_for_their_number_are_unclear_and_it_is_told_before():
+    before, after = ([result_of([took] * 40, duration_s=4.0, name=name) for name in "ab"] for took in (0.05, 0.15))
+    assert {row.verdict for row in compare(before, after) if row.figure.name == "p50"} == {"unclear"}
+    stages = [result.stage for result in before]
+    told = "2 of 2 stages are too short to be compared, but for their errors: with 2 stages each has to last 6 s"
+    assert too_short(stages).startswith(told)
+    assert too_short([replace(stage, duration_s=6.0) for stage in stages]) is None
+
+
+def test_fewer_calls_than_blocks_tell_nothing():
+    few = [result_of([took] * 6, duration_s=5.9) for took in (1.0, 4.0)]
+    before, after = (StageResult(replace(one.stage, duration_s=SECONDS), one.record) for one in few)
+    few = [before, after]
+    assert {row.p_value for row in compare([before], [after]) if not row.figure.is_share} == {None}
+    assert verdicts(*few)["p50"] == "unclear"
+
+
 def test_a_run_that_is_too_short_is_unclear():
     short = [result_of([0.05 * factor] * 40, duration_s=4.0) for factor in (1, 2)]
     assert verdicts(*short)["p50"] == "unclear"
@@ -73,9 +125,12 @@ def test_what_is_invalid_is_no_regression():
 
 def test_an_earlier_run_is_read_whole(tmp_path):
     path = tmp_path / "report.json"
-    path.write_text(json.dumps({"stages": [stage(1).to_json()]}))
+    path.write_text(json.dumps({"format": FORMAT, "stages": [stage(1).to_json()]}))
     [again] = read_results(path)
     assert again.to_json() == stage(1).to_json()
+    path.write_text(json.dumps({"format": 1, "stages": []}))
+    with pytest.raises(ReportError, match="is a report of format 1, expected 2: measure it anew"):
+        read_results(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"stages": [{"name": "x"}]}'])

@@ -13,6 +13,7 @@ from loadtests.calls import DETECTOR, GATED, Answer, Mix
 from loadtests.driver import Driver, Order
 from loadtests.pace import Pacer
 from loadtests.payloads import Phantoms
+from loadtests.result import StageResult
 from loadtests.stage import Stage
 
 STEADY = Arrivals(Flat(100.0), "constant")
@@ -23,14 +24,14 @@ class Caller:
 
     protocol = "none"
 
-    def __init__(self, seconds=0.0, refuses=False):
-        self.seconds, self.refuses, self.asked = seconds, refuses, []
+    def __init__(self, seconds=0.0, error=None):
+        self.seconds, self.error, self.asked = seconds, error, []
 
     def ask(self, call, pictures):
         self.asked.append((call, len(pictures)))
         gevent.sleep(self.seconds)
-        if self.refuses:
-            raise ServerUnavailableError("full", url="here")
+        if self.error:
+            raise self.error
         return Answer(1, 10)
 
 
@@ -77,12 +78,17 @@ def test_a_call_that_a_closed_loop_gives_up_was_sent():
     assert (record.scheduled, record.sent, record.unfinished) == (1, 1, 1)
 
 
-def test_users_make_as_many_calls_as_they_may_and_the_stage_ends_then():
+def test_users_make_as_many_calls_as_there_are_and_the_stage_ends_then():
     began = time.monotonic()
-    record, people = drive(Stage("s", 60.0, users=3, calls=2), Caller(seconds=0.01), users=3)
-    assert [len(user.told) for user in people] == [2, 2, 2]
-    assert record.sent == 6
+    record, people = drive(Stage("s", 60.0, users=3, calls=7), Caller(seconds=0.01), users=3)
+    assert sum(len(user.told) for user in people) == record.sent == record.answered == 7
+    assert record.end_s >= record.last_s
     assert time.monotonic() - began < 10
+
+
+def test_processes_share_the_calls_and_one_without_any_ends_at_once():
+    stage = Stage("s", 60.0, users=1, calls=3)
+    assert [drive(stage, Caller(), index=index, count=4)[0].sent for index in range(4)] == [1, 1, 1, 0]
 
 
 def test_warming_up_is_not_counted():
@@ -98,8 +104,25 @@ def test_what_cannot_be_under_way_is_not_sent_and_told(monkeypatch):
     assert (record.scheduled, record.sent) == (50, 10)
 
 
+def test_answers_count_when_they_come_whenever_they_were_asked_for():
+    """Two users and a server that takes 0.3 s each: what began in the warm-up, and what ends too late, is half."""
+    record, _ = drive(Stage("s", 1.0, users=2, warm_up_s=0.4), Caller(seconds=0.3), users=2)
+    # Asked at 0, 0.3, 0.6 and 0.9 s; answered at 0.3, 0.6, 0.9 and 1.2 s; counted from 0.4 to 1 s.
+    assert (record.sent, record.answered) == (4, 4)
+    asked_after, answered_within = record.total.corrected.count, record.answered
+    assert asked_after == answered_within
+    assert record.end_s == pytest.approx(0.6)
+    assert StageResult(Stage("s", 1.0, users=2, warm_up_s=0.4), record).figures["rate"] == pytest.approx(4 / 0.6)
+
+
+def test_an_error_that_no_caller_knows_is_a_request_that_failed():
+    record, [user] = drive(Stage("s", 0.1, STEADY), Caller(error=KeyError("broken")))
+    assert record.scheduled == record.sent == record.total.errors["KeyError"] == 10
+    assert len(user.told) == 10
+
+
 def test_errors_are_told_to_locust_and_counted_by_class():
-    record, [user] = drive(Stage("s", 0.1, STEADY), Caller(refuses=True))
+    record, [user] = drive(Stage("s", 0.1, STEADY), Caller(error=ServerUnavailableError("full", url="here")))
     assert record.total.errors == {"ServerUnavailableError": 10}
     assert all(isinstance(error, ServerUnavailableError) for *_, error in user.told)
 
@@ -129,7 +152,14 @@ def test_a_stage_that_is_stopped_counts_what_was_due_until_then():
     record, _ = drive(Stage("s", 60.0, STEADY), Caller(), stop_after_s=0.55)
     # Of the 6000 of a minute; how long half a second is, is the machine's to say.
     assert 20 < record.scheduled < 500
-    assert record.sent == pytest.approx(record.scheduled, abs=2)
+    assert record.sent == record.scheduled
+    figures = StageResult(Stage("s", 60.0, STEADY), record).figures
+    assert figures["offered_rate"] == pytest.approx(100, rel=0.05), "over the time that it lasted"
+
+
+def test_what_is_due_after_a_stop_is_not_missed_while_answers_are_waited_for():
+    record, _ = drive(Stage("s", 60.0, STEADY), Caller(seconds=0.9), stop_after_s=0.5)
+    assert record.scheduled == record.sent < 500
 
 
 def test_two_processes_make_the_calls_of_one():

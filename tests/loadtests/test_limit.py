@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from load_results import result_of
 
-from loadtests.limit import Step, find_limit, judge, steady_fault, step_seconds
+from loadtests.arrivals import Arrivals, Flat
+from loadtests.limit import Limit, Step, find_limit, judge, steady_fault, step_seconds
+from loadtests.record import Outcome, Record
+from loadtests.result import StageResult
 from loadtests.slo import Slo
+from loadtests.stage import Stage
 
 FAULT = ("too slow",)
 
@@ -20,6 +24,8 @@ def test_a_rate_is_found_to_the_resolution(limit, start):
     found = find_limit(up_to(limit), start=start, resolution=0.05, repeats=3)
     assert all(limit / 1.05 <= each <= limit for each in found.found)
     assert found.load == pytest.approx(limit, rel=0.05)
+    low, high = found.interval
+    assert low <= limit <= high, "a server that leaves nothing to chance still has a limit between two loads"
     assert len([step for step in found.steps if step.repeat == 0]) < 20
 
 
@@ -31,11 +37,10 @@ def test_users_are_whole(limit, start):
     assert set(found.found) == {limit} if limit < 100 else all(limit / 1.01 <= each <= limit for each in found.found)
 
 
-def test_repeats_begin_where_the_first_search_ended():
+def test_no_search_knows_of_another():
     found = find_limit(up_to(50.0), start=1.0, repeats=3)
-    first, second = (sum(step.repeat == repeat for step in found.steps) for repeat in (0, 1))
-    assert second < first
-    assert found.interval[0] <= found.load <= found.interval[1]
+    first, *others = ([step.load for step in found.steps if step.repeat == repeat] for repeat in range(3))
+    assert all(loads == first for loads in others)
 
 
 def test_the_interval_holds_the_limit_of_a_noisy_server_as_often_as_it_says():
@@ -54,9 +59,25 @@ def test_the_interval_holds_the_limit_of_a_noisy_server_as_often_as_it_says():
 
 def test_nothing_passes():
     found = find_limit(up_to(0.0), start=8.0, repeats=2)
-    assert (found.load, found.interval) == (0.0, (0.0, 0.0))
+    assert (found.load, found.interval) == (0.0, (0.0, 8 / 1024))
     assert len(found.steps) < 40
+    assert min(step.load for step in find_limit(up_to(0.0), start=8.0, repeats=1, least=0.5).steps) == 0.5
     assert find_limit(up_to(0), start=8, repeats=1, is_whole=True).found == (0.0,)
+
+
+def test_a_search_that_was_cut_short_tells_how_far_it_came():
+    steps = find_limit(up_to(50.0), start=8.0, repeats=1).steps[:4]  # 8, 16, 32, 64
+    limit = Limit(steps, 0.05, is_complete=False)
+    assert (limit.brackets, limit.load, limit.interval) == (((32.0, 64.0),), 32.0, None)
+    assert Limit(steps[:2]).to_json()["brackets"] == [[16.0, None]]
+
+
+def test_a_limit_is_told_by_the_arrivals_that_there_were():
+    steps = (Step(58.0, 0, asked=64.4), Step(70.0, 0, FAULT, asked=66.0), Step(66.0, 0, FAULT, asked=71.0))
+    assert Limit(steps).brackets == ((58.0, 70.0),)
+    result = result_of([0.1] * 58, duration_s=1.0)
+    step = judge(result, Slo.parse("p50<1s"), 64.4, 0)
+    assert (step.load, step.asked) == (58.0, 64.4)
 
 
 def test_a_single_search_has_no_interval():
@@ -78,7 +99,10 @@ def test_the_generators_own_limit_is_told_from_the_servers():
         (25.0, "p99<1s", 20.0),
         (1.0, "p99<1s", 60.0),
         (100.0, "p99.9<1s", 50.0),
-        (5.0, "errors<1%", 10.0),
+        (100.0, "p50<1s,errors<1%", 10.0),
+        (20.0, "p50<1s,errors<1%", 25.0),
+        (5.0, "errors<=0%", 60.0),
+        (0.0, "p99<1s", 10.0),
     ],
 )
 def test_a_step_is_long_enough_for_its_percentile(load, slo, seconds):
@@ -87,10 +111,40 @@ def test_a_step_is_long_enough_for_its_percentile(load, slo, seconds):
 
 def test_requests_that_pile_up_are_not_steady():
     growing = result_of([0.1] * 90, in_flight=[index // 3 for index in range(90)], duration_s=9.0)
-    assert steady_fault(growing).startswith("not steady: 14.5 requests were under way in the middle third, 24.5 in")
+    assert steady_fault(growing) == "not steady: requests under way grew, by 33.3% of the arrivals"
     level = result_of([0.1] * 90, in_flight=[10] * 90, duration_s=9.0)
     assert steady_fault(level) is None
-    assert steady_fault(result_of([0.1] * 90, in_flight=[0] * 60 + [2] * 30, duration_s=9.0)) is None
+    wavering = result_of([0.1] * 90, in_flight=[2 + 2 * (index // 10 % 2) for index in range(90)], duration_s=9.0)
+    assert steady_fault(wavering) is None
+
+
+@pytest.mark.parametrize(("capacity", "slo"), [(4.0, "p50<10s"), (4.0, "p99<10s"), (40.0, "p99<1s")])
+def test_a_server_with_a_queue_and_a_loose_objective_is_not_said_to_bear_more_than_it_can(capacity, slo):
+    """Two servers of a queue take a fixed time each (D/D/2): beyond what they can, the queue grows for ever."""
+    slo = Slo.parse(slo)
+
+    def probe(rate, repeat):
+        seconds = step_seconds(rate, slo, least_s=10.0, most_s=60.0)
+        return judge(queue_of_two(capacity, rate, seconds), slo, rate, repeat)
+
+    found = find_limit(probe, start=capacity / 2, repeats=1, resolution=0.02)
+    assert found.load == pytest.approx(capacity, rel=0.04)
+
+
+def queue_of_two(capacity, rate, seconds, warm_up_s=2.0):
+    """What is seen of evenly spaced arrivals at two servers, each of which answers half of `capacity` a second."""
+    record, ends = Record(), []
+    for index in range(int(rate * (seconds + warm_up_s))):
+        due = (index + 0.5) / rate
+        begin = max(due, ends[-2]) if len(ends) > 1 else due
+        under_way = sum(end > due for end in ends)
+        ends.append(begin + 2 / capacity)
+        if due >= warm_up_s:
+            due_s = due - warm_up_s
+            record.add(Outcome("gated", due_s, due_s, ends[-1] - warm_up_s, 1), under_way)
+            record.scheduled += 1
+    arrivals = Arrivals(Flat(rate), "constant")
+    return StageResult(Stage("queue", warm_up_s + seconds, arrivals, warm_up_s=warm_up_s), record)
 
 
 def test_refusing_at_once_is_not_fast():

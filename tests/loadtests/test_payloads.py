@@ -27,6 +27,11 @@ def test_no_two_requests_are_alike():
     assert len({slice_.tobytes() for slice_ in pool.take(0, count=3 * COUNT)}) == 3 * COUNT
 
 
+def test_no_two_slices_of_several_queries_are_alike():
+    pool = Phantoms(COUNT).at(0.35)
+    assert len({slice_.tobytes() for number in range(20) for slice_ in pool.take(number, count=8)}) == 160
+
+
 def test_a_folder_is_sent_as_it_is(tmp_path):
     picture = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)
     cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])

@@ -54,8 +54,10 @@ def test_no_room_that_it_names_is_missing():
     assert there - named <= {"__init__", "__main__", "__pycache__"} | {"errors", "patched", "pace", "users"} | {
         "environment",
         "instant",
+        "interrupts",
         "options",
         "perf_analyzer",
+        "perf_table",
         "session",
         "settings",
     }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -14,6 +15,7 @@ from loadtests.compare import compare
 from loadtests.errors import ReportError
 from loadtests.limit import Limit, Step
 from loadtests.report import check_folder, write_report
+from loadtests.report.charts import time_plot
 from loadtests.result import Clock, StageResult
 from loadtests.run import FoundLimit, Run
 from loadtests.slo import Slo
@@ -32,6 +34,10 @@ SERVER = {
     "breakdown": {"queue": 20.0, "detector": 30.0, "segmenter": 25.0, "gate": 5.0},
     "gaps": ["no metrics: <refused>"],
 }
+
+
+UPPER_EDGE = 10.0
+"""Of a plot, in its own pixels."""
 
 
 def run_of(*results, **options):
@@ -69,7 +75,8 @@ def served():
 
 def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
     slower = StageResult(replace(served.stage, name="<b>fast</b>"), result_of([0.2] * 300).record, SERVER)
-    limit = Limit((30.0, 32.0, 31.0), (Step(30.0, 0), Step(33.0, 0, ("late",), is_valid=False)), 0.05)
+    steps = Step(30.0, 0), Step(33.0, 0, ("late",), is_valid=False), Step(32.0, 1), Step(34.0, 1, ("slow",), note="few")
+    limit = Limit(steps, 0.05)
     run = run_of(
         served,
         slower,
@@ -86,6 +93,7 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
         "31.0 arrivals/s",
         "Beyond it the generator fell behind",
         '33.0 /s</td><td class="bad">late</td>',
+        'slow <span class="quiet">few</span>',
         "ServerUnavailableError",
         "Batch sizes of brain_tumor",
         "1.0 of 2.0 GiB used, 50% busy",
@@ -117,6 +125,40 @@ def test_only_stages_that_asked_the_same_share_a_plot(tmp_path):
     ]
     for stage in others:
         assert "Latency against rate" not in page_of(run_of(StageResult(stage, slow.record), fast), tmp_path)
+
+
+def test_invalid_stages_are_left_out_of_the_plots_which_say_so(tmp_path):
+    stages = [result_of([0.1] * count, name=f"at {count}") for count in (50, 100, 150)]
+    stages[1].record.scheduled += 1
+    text = page_of(run_of(*stages), tmp_path)
+    assert "at 50: p99 100.0 ms" in text
+    assert "at 100: p99 100.0 ms" not in text
+    assert "invalid stages are left out" in text
+
+
+def test_failures_are_at_the_upper_edge_of_the_percentiles_over_time():
+    heights = []
+    for result in (result_of([0.13] * 100), result_of([0.13] * 50, errors=50)):
+        line = re.search(r'class="second line" points="([^"]+)"', str(time_plot([result])))[1]
+        heights.append({float(point.partition(",")[2]) for point in line.split()})
+    assert heights[1] == {UPPER_EDGE}
+    assert UPPER_EDGE not in heights[0]
+
+
+def test_stages_of_one_name_have_each_their_own_breakdown(served, tmp_path):
+    other = StageResult(served.stage, served.record, SERVER | {"breakdown": SERVER["breakdown"] | {"queue": 12.3}})
+    text = page_of(run_of(served, other), tmp_path)
+    assert 'title="queue 20.0 ms"' in text
+    assert 'title="queue 12.3 ms"' in text
+
+
+def test_a_search_that_was_cut_short_is_on_the_page(served, tmp_path):
+    limit = Limit((Step(30.0, 0), Step(60.0, 0, ("slow",))), 0.05, is_complete=False)
+    found = FoundLimit("rate", 0.35, limit, 31.0)
+    assert found.told.endswith("the search did not come to its end, and was between 30.0 and 60.0")
+    text = page_of(run_of(served, is_search=True, limits=[found], was_interrupted=True), tmp_path)
+    assert "above 30.0 arrivals/s" in text
+    assert "The search did not come to its end" in text
 
 
 def test_a_ramp_is_told_by_its_users(tmp_path):

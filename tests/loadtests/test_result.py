@@ -1,6 +1,7 @@
 """What is counted, merged, told and called invalid."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from load_results import result_of
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.calls import ALWAYS, DETECTOR, GATED, Mix
+from loadtests.limit import Limit, Step
 from loadtests.record import Outcome, Record
 from loadtests.result import Clock, StageResult
-from loadtests.run import Run
+from loadtests.run import FoundLimit, Run
 from loadtests.slo import Slo
 from loadtests.stage import Stage
 
@@ -84,6 +86,19 @@ def test_a_lost_worker_makes_a_run_invalid():
     result = StageResult(result_of([0.1]).stage, result_of([0.1]).record, lost=("b",))
     result.record.scheduled = 0
     assert result.faults == ["worker b was lost, and what it had not yet told"]
+
+
+def test_of_workers_that_were_lost_at_least_what_they_sent_was_offered():
+    result = StageResult(result_of([0.1] * 200).stage, result_of([0.1] * 200).record, lost=("b",))
+    result.record.scheduled = 90
+    assert result.figures["offered_rate"] == result.figures["rate"] == 20.0
+
+
+def test_a_stage_that_ended_early_is_measured_over_the_time_that_it_lasted():
+    result = StageResult(Stage("s", 60.0, Arrivals(Flat(20.0))), result_of([0.1] * 200).record)
+    result.record.end_s = 10.0
+    figures = result.figures
+    assert figures["offered_rate"] == figures["rate"] == figures["throughput"] == 20.0
 
 
 def test_errors_and_what_was_never_answered_are_no_latencies():
@@ -174,6 +189,15 @@ def test_the_exit_code_is_the_verdict():
     assert run_of(slow, slo=slo).findings == ["stage: objective missed: p99<250ms: 400.0 ms"]
     assert run_of(invalid, slo=slo).exit_code == 3
     assert run_of(slow, invalid, slo=slo, is_search=True).exit_code == 0
+    passed, failed = Step(8.0, 0), Step(16.0, 0, ("slow",))
+    for steps, code in {
+        (passed, failed): 0,
+        (failed,): 1,
+        (passed, replace(failed, is_valid=False)): 3,
+        (replace(failed, is_valid=False),): 3,
+    }.items():
+        limits = [FoundLimit("rate", 0.35, Limit(steps))]
+        assert run_of(slow, slo=slo, is_search=True, limits=limits).exit_code == code
     assert run_of(good, problem="the server was lost").exit_code == 1
     nothing = result_of([], errors=3)
     assert run_of(good, nothing).exit_code == 1

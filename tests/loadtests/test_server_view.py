@@ -1,5 +1,9 @@
 """The server's view, from a real Triton whose networks are tiny."""
 
+import socket
+import threading
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from tiny_networks import slices
@@ -64,6 +68,26 @@ def test_a_server_that_is_gone_is_a_gap_and_no_error():
         "no statistics from 127.0.0.1:9",
     ]
     assert (seen["breakdown"], seen["servers"]) == (None, [])
+
+
+@pytest.mark.parametrize("page", ["http://localhost:abc/metrics", "http://{mute}/metrics"])
+def test_a_page_that_is_no_http_is_a_gap_and_no_error(page):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_mumble, args=[listener], daemon=True).start()
+        url = page.format(mute=f"127.0.0.1:{listener.getsockname()[1]}")
+        view = ServerView(Settings(url="127.0.0.1:9", metrics_url=url))
+        [snapshot] = view.snapshot().values()
+        view.close()
+    assert snapshot.gaps[-1].startswith(f"no metrics from {url}: ")
+
+
+def _mumble(listener):
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"mumble\r\n\r\n")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from loadtests.settings import Settings, add_arguments
 def settings(*words):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
+    parser.add_argument("--users", type=int)
     return Settings.of(parser.parse_args(words))
 
 
@@ -40,6 +41,7 @@ def test_a_token_is_used_and_never_told(monkeypatch):
         (["--duration", "-1"], "--duration is -1, expected above 0"),
         (["--duration", "inf"], "--duration is inf, expected above 0"),
         (["--pool", "0"], "--pool is 0, expected above 0"),
+        (["--users", "0"], "--users is 0, expected above 0"),
         (["--seed", "-1"], "--seed is -1, expected 0 or more"),
         (["--prevalence", "0,2"], "--prevalence is 2, expected 0 to 1"),
         (["--prevalence", "half"], "--prevalence is 'half', expected shares from 0 to 1"),
@@ -54,6 +56,34 @@ def test_a_token_is_used_and_never_told(monkeypatch):
 def test_what_makes_no_sense_is_named(words, message):
     with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
         settings(*words)
+
+
+def test_what_was_typed_into_a_page_is_read_as_on_the_command_line():
+    typed = argparse.Namespace(url="a:1", rate="50", pool="8", payloads="", duration_s="4", ca="ca.pem")
+    told = Settings.of(typed)
+    assert (told.rate, told.pool, told.payloads, told.duration_s) == (50.0, 8, None, 4.0)
+    assert str(told.ca) == "ca.pem"
+    with pytest.raises(SettingsError, match="--rate is 'fast', expected a number"):
+        Settings.of(argparse.Namespace(url="a:1", rate="fast"))
+
+
+def test_processes_that_were_told_otherwise_differ():
+    one, other = settings("--url", "a:1"), settings("--url", "b:1", "--pool", "9", "--rate", "3")
+    assert {name for name, value in one.shared.items() if other.shared[name] != value} == {"--pool"}
+    assert settings("--payloads", "one").shared == settings("--payloads", "other").shared != one.shared
+
+
+@pytest.mark.parametrize("duration_s", [0.5, 1.0])
+@pytest.mark.parametrize("name", scenarios.names())
+def test_however_short_a_scenario_is_something_counts(name, duration_s):
+    assert all(stage.counted_s > 0 for stage in scenarios.stages(name, Settings(duration_s=duration_s)))
+
+
+def test_stages_of_the_same_name_are_told_apart():
+    names = [stage.name for stage in scenarios.all_stages(["server", "tour", "server"], Settings(rate=4.0))]
+    assert names.count("server at 4/s") == 1
+    assert {"server at 4/s (2)", "server at 4/s (3)"} < set(names)
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("name", scenarios.names())

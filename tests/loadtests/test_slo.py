@@ -44,7 +44,8 @@ def test_what_cannot_be_read_is_named_with_what_is_expected(text):
 
 def test_the_sharpest_percentile_decides_how_long_steps_are():
     assert Slo.parse("p50<1s,p99.9<2s,errors<1%").sharpest_percent == 99.9
-    assert Slo.parse("errors<1%").sharpest_percent == 50
+    assert Slo.parse("p99<1s,errors<0.1%").sharpest_percent == pytest.approx(99.9)
+    assert Slo.parse("throughput>1/s").sharpest_percent == 50
 
 
 def test_it_is_told_as_it_was_written():
