@@ -28,6 +28,7 @@ from benchmarks.systems import Workshop
 from benchmarks.workload import Workload
 from gliogate.contract import ENSEMBLE, IMAGE, SEGMENTED, TUMOR_MASK, TUMOR_PROBABILITY
 from gliogate.embedded import find_model_repository
+from gliogate.wire import WAITING_SHARE
 
 OUTPUTS = (TUMOR_PROBABILITY, TUMOR_MASK, SEGMENTED)
 WARM_UP_S = 5.0
@@ -72,7 +73,7 @@ class Load:
             callback=ended,
             outputs=[InferRequestedOutput(output.name) for output in OUTPUTS],
             client_timeout=self._deadline_s,
-            timeout=round(1e6 * self._deadline_s),
+            timeout=round(1e6 * WAITING_SHARE * self._deadline_s),
         )
         self.sent += 1
 

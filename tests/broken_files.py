@@ -41,6 +41,7 @@ def npy() -> bytes:
 
 WHOLE = {
     "plain.dcm": dicom(),
+    "bare.dcm": dicom()[132:],  # Without preamble.
     "frames.dcm": dicom(frames=3),
     "rle.dcm": dicom(RLELossless),
     "j2k.dcm": dicom(JPEG2000Lossless),

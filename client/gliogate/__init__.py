@@ -12,6 +12,8 @@ No server at hand? `gliogate serve` starts one, and so does `gliogate.embedded.E
 For research use only; not a medical device.
 """
 
+from typing import TYPE_CHECKING
+
 from gliogate.aio import AsyncClient
 from gliogate.client import Client
 from gliogate.connection import TLS, ConnectionOptions, Keepalive, Retries
@@ -64,3 +66,16 @@ __all__ = [
     "ServerUnavailableError",
     "SharedMemoryError",
 ]
+
+__version__: str
+"""Of the distribution."""
+
+if not TYPE_CHECKING:  # It would have type checkers believe in any name.
+
+    def __getattr__(name: str) -> str:
+        # Looked up when it is asked for: that takes longer than much of the import.
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("gliogate")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

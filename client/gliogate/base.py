@@ -4,7 +4,8 @@ import copy
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, Unpack
+from operator import index
+from typing import Any, Literal, Self, SupportsIndex, Unpack
 
 import grpc
 import numpy as np
@@ -67,7 +68,12 @@ class BaseClient:
 
         Args:
             **options: see `Options`; what is not given stays as it is.
+
+        Raises:
+            TypeError: there is no such option.
         """
+        if unknown := [name for name in options if name not in Options.__annotations__]:
+            raise TypeError(f"with_options() got an unexpected option {unknown[0]!r}")
         other = copy.copy(self)
         other._options = self._options | options
         return other
@@ -119,11 +125,12 @@ def check_many(pictures: object, *, in_flight: int, on_error: str) -> None:
     """Refuses what `analyze_many` cannot do, before anything is sent.
 
     Raises:
-        ValueError: `in_flight` is below 1, or `on_error` neither `raise` nor `return`.
+        ValueError: `in_flight` is no whole number from 1 on, or `on_error` neither `raise` nor `return`.
         TypeError: `pictures` is a single one, or none at all.
     """
-    if in_flight < 1:
-        raise ValueError(f"in_flight is {in_flight}, expected 1 or more")
+    # A fraction would never be reached, and everything sent at once.
+    if not isinstance(in_flight, SupportsIndex) or index(in_flight) < 1:
+        raise ValueError(f"in_flight is {in_flight!r}, expected a whole number from 1 on")
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'return'")
     if _is_one_picture(pictures):

@@ -300,7 +300,7 @@ class Client(BaseClient):
             An iterator over the analyses.
 
         Raises:
-            ValueError: `in_flight` is below 1, or `on_error` neither `raise` nor `return`.
+            ValueError: `in_flight` is no whole number from 1 on, or `on_error` neither `raise` nor `return`.
             TypeError: `pictures` is a single one.
             ClientClosedError: the client was closed.
             ForkedClientError: this is not the process that made the client.

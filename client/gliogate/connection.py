@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 import grpc
 
+from gliogate.errors import AuthenticationError
+
 URL_VARIABLE: Final = "GLIOGATE_URL"
 """The environment variable that names the server where the caller names none."""
 
@@ -160,7 +162,7 @@ class ConnectionOptions(TypedDict, total=False):
         tls: encrypt; the connection is in clear text where it is not given.
         token: sent as `authorization: Bearer <token>` with every call, over TLS only. A function is asked at each call,
             so that a token that expires can be replaced.
-        metadata: gRPC metadata that goes along with every call; names in lower case.
+        metadata: gRPC metadata that goes along with every call; names in lower case, values in printable ASCII.
         compression: of what is sent, `gzip` or `deflate`. It seldom pays on a local network.
         retries: see `Retries`.
         keepalive: see `Keepalive`; no pings where it is not given.
@@ -207,9 +209,12 @@ class Connection:
             raise ValueError("a token goes over TLS only: give tls=TLS() too")
         if self.compression not in _COMPRESSIONS:
             raise ValueError(f"compression is {self.compression!r}, expected 'gzip', 'deflate' or None")
-        for name in self.metadata:
+        for name, value in self.metadata.items():
             if not re.fullmatch(r"[0-9a-z_.-]+", name) or name.startswith("grpc-"):
                 raise ValueError(f"metadata {name!r}: expected lower-case letters, digits, '_', '-' and '.'")
+            _check_value(f"the value of metadata {name!r}", value)
+        if isinstance(self.token, str):
+            _check_value("the token", self.token)
         _check("max_message_bytes", self.max_message_bytes, _MIB, 2**31 - 1)
         if self.shared_memory and sys.platform != "linux":
             raise ValueError(f"shared_memory=True works on Linux, this is {sys.platform}")
@@ -221,14 +226,15 @@ class Connection:
         """A connection to one server, or to several that share the requests.
 
         Args:
-            url: see `target_of`; `GLIOGATE_URL` of the environment where it is None, and without that localhost:8001.
+            url: see `target_of`; `GLIOGATE_URL` of the environment where it is None, and where that is unset or empty
+                localhost:8001.
             **options: see `ConnectionOptions`.
 
         Raises:
             ValueError: an address or an option makes no sense.
         """
         if url is None:
-            url = os.environ.get(URL_VARIABLE, DEFAULT_URL)
+            url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
         return cls(url=url if isinstance(url, str) else ",".join(url), target=target_of(url), **options)
 
     @property
@@ -271,10 +277,19 @@ class Connection:
         return transport.insecure_channel(self.target, **settings)
 
     def headers(self) -> dict[str, str]:
-        """The metadata of one call."""
+        """The metadata of one call.
+
+        Raises:
+            AuthenticationError: the token, asked for just now, is none that can be sent.
+        """
         headers = dict(self.metadata)
         if self.token is not None:
-            headers["authorization"] = f"Bearer {self.token() if callable(self.token) else self.token}"
+            token = self.token() if callable(self.token) else self.token
+            try:
+                _check_value("the token", token)
+            except ValueError as error:
+                raise AuthenticationError(str(error), url=self.url, status="UNAUTHENTICATED") from None
+            headers["authorization"] = f"Bearer {token}"
         return headers
 
 
@@ -308,6 +323,12 @@ def target_of(url: str | Sequence[str]) -> str:
     if len(versions) > 1:
         raise ValueError(f"{','.join(addresses)}: IPv4 and IPv6 addresses do not mix")
     return f"ipv{versions.pop()}:{','.join(addresses)}"
+
+
+def _check_value(name: str, value: str) -> None:
+    """Refuses a value that gRPC would only call invalid once a call is made; it may be a secret, and is not shown."""
+    if not isinstance(value, str) or not re.fullmatch(r"[ -~]*", value):
+        raise ValueError(f"{name} cannot be sent: expected printable ASCII, no line breaks")
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS, IMAGE, SLICE_SIZE
 from gliogate.errors import ImageError
+from gliogate.picture_size import picture_size
 
 Picture = str | os.PathLike[str] | NDArray[Any]
 """A file's path, or an array (H, W), (H, W, 1) or (H, W, 3)."""
@@ -27,6 +28,13 @@ EXTENSIONS: Final = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
 
 WHITE_PERCENTILE: Final = 99.9
 """The percentile of a channel that becomes white, so that a few hot pixels do not darken all others."""
+
+MAX_PIXELS: Final = 2**25
+"""Pixels of a file, some 5,800 x 5,800: held against what it declares, before any memory is asked for. Color of 16 bits
+of that size takes about 2 GB while it is read. (`gliogate.volumes.limits` has those of volumes.)"""
+
+LARGEST_VALUE: Final = 1e30
+"""What a pixel or voxel may hold: far more than any scanner's, and little enough to reckon with in 32 bits."""
 
 _EXPECTED: Final = f"expected (H, W), (H, W, 1) or (H, W, {len(CHANNELS)})"
 _PNG_END: Final = b"IEND\xaeB`\x82"
@@ -95,16 +103,38 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
         try:
-            return _to_rgb8(read_pixels(path))
+            pixels = read_pixels(path)
+            with _enough_memory():
+                return _to_rgb8(pixels)
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error.__cause__
     if isinstance(picture, np.ndarray):
-        return _to_rgb8(picture)
+        with _enough_memory():
+            return _to_rgb8(picture)
     raise ImageError(f"a picture is a path or a NumPy array, not {type(picture).__name__}")
 
 
 def read_pixels(path: Path) -> NDArray[Any]:
-    """Reads the pixels of a file as they are stored, color channels in the order red, green, blue."""
+    """Reads the pixels of a file as they are stored, color channels in the order red, green, blue.
+
+    Raises:
+        ImageError: the file cannot be read, or says that it has more than `MAX_PIXELS`; it does not name the file.
+    """
+    data = _read_bytes(path)
+    with _enough_memory():
+        return _read_npy(path) if path.suffix.lower() == ".npy" else _drop_alpha(_decode(data))
+
+
+def declared_size(path: Path) -> tuple[int, int]:
+    """Reads the height and width of a picture, other than a `.npy` file, without decoding it.
+
+    Raises:
+        ImageError: as `read_pixels`.
+    """
+    return _declared_size(_read_bytes(path))
+
+
+def _read_bytes(path: Path) -> bytes:
     extension = path.suffix.lower()
     if path.is_dir():
         raise ImageError("is a folder, not a picture")
@@ -116,41 +146,60 @@ def read_pixels(path: Path) -> NDArray[Any]:
         raise ImageError(error.strerror or str(error)) from error
     if not data:
         raise ImageError("is empty")
-    if extension == ".npy":
-        return _read_npy(path)
-    return _drop_alpha(_decode(data, is_tiff=extension.startswith(".tif")))
+    return data
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+        # Mapped, it costs no memory until its shape has been checked.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ImageError(f"is no whole .npy file of numbers ({error})") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise ImageError("is an .npz archive, not an .npy file")
-    return array
+    if array.ndim >= 2:  # What has no height and width is refused for that.
+        _check_size(*array.shape[:2])
+    return np.array(array)
 
 
-def _decode(data: bytes, *, is_tiff: bool) -> NDArray[Any]:
+def _declared_size(data: bytes) -> tuple[int, int]:
+    size = picture_size(data)
+    if size is None:
+        raise ImageError("is damaged, cut short, or no picture at all: expected BMP, JPEG, PNG or TIFF")
+    if size.pages > 1:
+        raise ImageError(f"has {size.pages} pages: read them and give each to analyze_many as an array")
+    _check_size(size.height, size.width)
+    return size.height, size.width
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"has {height} x {width} pixels, expected at most {MAX_PIXELS} in all: scale it down first")
+
+
+def _decode(data: bytes) -> NDArray[Any]:
+    _declared_size(data)
     # libpng tells the terminal, past every logger, that a file is cut short: do not let it find out.
     cut_short = data.startswith(b"\x89PNG") and _PNG_END not in data
-    pages: tuple[NDArray[Any] | None, ...] = ()
+    pixels = None
     if not cut_short:
         with _silent_opencv():
-            try:
-                encoded = np.frombuffer(data, np.uint8)
-                if is_tiff:
-                    pages = tuple(cv2.imdecodemulti(encoded, cv2.IMREAD_UNCHANGED)[1])
-                else:
-                    pages = (cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED),)
-            except cv2.error as error:
-                raise ImageError(f"cannot be decoded ({error.err})") from error
-    if len(pages) > 1:
-        raise ImageError(f"has {len(pages)} pages: read them and give each to analyze_many as an array")
-    if not pages or pages[0] is None:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
         raise ImageError("is damaged, cut short, or no picture at all")
-    return pages[0]
+    return pixels
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """What OpenCV and NumPy raise where memory does not suffice, or a decoder gives up, becomes an ImageError."""
+    try:
+        yield
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded ({error.err or error})") from error
+    except MemoryError as error:
+        raise ImageError(f"needs more memory than there is ({error})") from error
 
 
 @contextmanager
@@ -194,12 +243,14 @@ def _to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _finite(planes: NDArray[Any]) -> NDArray[np.float64]:
-    values = planes.astype(np.float64)
-    if not np.isfinite(values).all():
-        infinite = np.argwhere(~np.isfinite(np.moveaxis(values, 0, 2)))
-        row, column, channel = infinite[0].tolist()
+    with np.errstate(over="ignore", invalid="ignore"):  # What overflows is infinite, and told so.
+        values = planes.astype(np.float64)
+    finite = np.abs(values) <= LARGEST_VALUE  # No NaN is.
+    if not finite.all():
+        wrong = np.argwhere(~np.moveaxis(finite, 0, 2))
+        row, column, channel = wrong[0].tolist()
         where = f"the first at row {row}, column {column}, channel {channel}"
-        raise ImageError(f"has {len(infinite)} values that are NaN or infinite, {where}")
+        raise ImageError(f"has {len(wrong)} values that are NaN, infinite or beyond {LARGEST_VALUE:g}, {where}")
     return values
 
 

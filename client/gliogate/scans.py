@@ -3,10 +3,10 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def find_scans(paths: Iterable[Path]) -> list[Scan]:
     (`*_mask.*`), overlays (`*_overlay.*`) and hidden files are no scans. A file that is named twice counts once.
 
     Raises:
-        ImageError: a folder holds no scans, or `paths` none at all.
+        ImageError: a folder holds no scans or cannot be read, or `paths` hold none at all.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -87,9 +87,28 @@ def distinct_names(paths: Iterable[Path], stems: Sequence[str]) -> list[Path]:
     return [name if taken[name] == 1 else name.with_name(file.name) for file, name in zip(files, names, strict=True)]
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of all folders below it, but hidden ones and what links to folders lead to.
+
+    Raises:
+        ImageError: one of the folders cannot be read: leaving it out in silence could cost slices of a head.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise ImageError(f"{error.filename}: {error.strerror or error}") from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            try:
+                is_file = path.is_file()
+            except OSError as error:
+                refuse(error)
+            if is_file:
+                yield path
+
+
 def _scans_in(folder: Path) -> list[Path]:
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
-    scans = [path for path in files if _may_be_scan(path) and not path.name.startswith(".")]
+    scans = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS and _may_be_scan(path)]
     if not scans:
         raise ImageError(f"{folder}: no scans in this folder, that is no {', '.join(EXTENSIONS)}")
     return sorted(scans, key=_natural_order)

@@ -13,19 +13,21 @@ always gets the same answer.
 
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 from tritonclient.grpc import InferResult, service_pb2
 
 from gliogate.aio import AsyncClient
 from gliogate.client import Client, _Call
+from gliogate.connection import ConnectionOptions
 from gliogate.contract import (
     DETECTION_THRESHOLD,
     ENSEMBLE,
     GATE,
+    GATE_MODES,
     MASK_PROBABILITY,
     MASK_THRESHOLD,
     MODELS,
@@ -36,7 +38,7 @@ from gliogate.contract import (
 )
 from gliogate.phantom import make_phantoms
 from gliogate.results import ModelInfo, OperatingPoint, ServerInfo
-from gliogate.wire import READINESS_TIMEOUT_S, Health, Request
+from gliogate.wire import READINESS_TIMEOUT_S, Health, Request, request_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,13 +65,16 @@ SERVER = ServerInfo(
 class _FakeServer:
     """Answers requests as the gate would that knows every tumor."""
 
-    def __init__(self, prevalence: float, seed: int, failures: Iterable[Exception | None]) -> None:
+    def __init__(self, url: str, prevalence: float, seed: int, failures: Iterable[Exception | None]) -> None:
+        self._url = url
         self._phantoms = list(make_phantoms(PHANTOMS, prevalence=prevalence, seed=seed))
         self._failures = iter(failures)
 
     def answer(self, request: Request[Any]) -> InferResult:
         if failure := next(self._failures, None):
             raise failure
+        request.message()  # What cannot be sent is told as with a server.
+        _check(request, self._url)
         content = request.geometry.to_slice(request.picture).tobytes()
         phantom = self._phantoms[zlib.crc32(content) % PHANTOMS]
         probability = SURE if phantom.tumor else SURELY_NOT
@@ -94,6 +99,22 @@ def _threshold(request: Request[Any], name: str) -> float:
     return THRESHOLD if value is None else float(value)
 
 
+def _check(request: Request[Any], url: str) -> None:
+    """Refuses what the gate would.
+
+    Raises:
+        InvalidRequestError: a parameter has a value that it cannot have.
+    """
+    for name, value in request.parameters.items():
+        if name == GATE:
+            is_good, expected = value in GATE_MODES, f"one of {', '.join(GATE_MODES)}"
+        else:
+            is_good, expected = 0 <= float(value) <= 1, "a number from 0 to 1"
+        if not is_good:
+            details = f"{name} is {value!r}, expected {expected}"
+            raise request_error("INVALID_ARGUMENT", details, url=url, request=request)
+
+
 class FakeClient(Client):
     """A `Client` whose server is inside.
 
@@ -103,18 +124,20 @@ class FakeClient(Client):
         seed: of the synthetic scans.
         failures: what each request ends with, in the order of the requests: an error that is raised, or None for an
             answer. Answers, once there are no more.
+        **options: see `ConnectionOptions`; checked, and of no effect.
     """
 
     def __init__(
         self,
-        url: str = "fake:8001",
+        url: str | Sequence[str] | None = "fake:8001",
         *,
         prevalence: float = 0.35,
         seed: int = 0,
         failures: Iterable[Exception | None] = (),
+        **options: Unpack[ConnectionOptions],
     ) -> None:
-        super().__init__(url)
-        self._server = _FakeServer(prevalence, seed, failures)
+        super().__init__(url, **options)
+        self._server = _FakeServer(self.url, prevalence, seed, failures)
 
     def server_info(self) -> ServerInfo:
         """What a server could say of itself."""
@@ -141,14 +164,15 @@ class FakeAsyncClient(AsyncClient):
 
     def __init__(
         self,
-        url: str = "fake:8001",
+        url: str | Sequence[str] | None = "fake:8001",
         *,
         prevalence: float = 0.35,
         seed: int = 0,
         failures: Iterable[Exception | None] = (),
+        **options: Unpack[ConnectionOptions],
     ) -> None:
-        super().__init__(url)
-        self._server = _FakeServer(prevalence, seed, failures)
+        super().__init__(url, **options)
+        self._server = _FakeServer(self.url, prevalence, seed, failures)
 
     async def server_info(self) -> ServerInfo:
         """What a server could say of itself."""

@@ -47,6 +47,10 @@ TIMEOUT_S: Final = 60.0
 MAX_TIMEOUT_S: Final = 86400.0
 """A day: how long an answer may be given at most."""
 
+WAITING_SHARE: Final = 0.5
+"""Of its time a request may wait this share for its turn. A server that has too much to do then works on what it can
+still answer in time; what it takes up at the last moment is too late when it is done, and so is what waits behind."""
+
 IN_FLIGHT: Final = 16
 """How many requests are on their way at a time where the caller says nothing: a full batch for the server."""
 
@@ -64,7 +68,8 @@ class DetectionOptions(TypedDict, total=False):
         detection_threshold: the probability, 0 to 1, from which a slice counts as tumor; the server's operating point
             where it is not given.
         timeout_s: how long the answer may take, counted from sending the request; 60 s where it is not given. It is one
-            deadline for everything, retries included; the server hears of it too, and drops what is past it.
+            deadline for everything, retries included; the server hears of it too, and refuses what has waited half of
+            it for its turn.
     """
 
     detection_threshold: float | None
@@ -105,7 +110,7 @@ class Request(ABC, Generic[R_co]):
 
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
-        ValueError: `timeout_s` is not above 0.
+        ValueError: `timeout_s` is not above 0 or too long, or `request_id` is no text that can be sent.
     """
 
     outputs: tuple[Tensor, ...]
@@ -121,6 +126,8 @@ class Request(ABC, Generic[R_co]):
         if not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise ValueError(f"timeout_s is {timeout_s}, expected above 0 and at most {MAX_TIMEOUT_S:g}")
         self.id: str = request_id or uuid.uuid4().hex
+        if any("\ud800" <= character <= "\udfff" for character in self.id):
+            raise ValueError(f"request_id is {self.id!r}, expected text without lone surrogates: UTF-8 has none")
         self.timeout_s = timeout_s
         self.picture: NDArray[np.uint8] = load_picture(picture)
         self.geometry: SliceGeometry = SliceGeometry(*self.picture.shape[:2])
@@ -150,7 +157,7 @@ class Request(ABC, Generic[R_co]):
             outputs=[{"name": output.name} for output in self.outputs],
         )
         # In microseconds: how long the request may wait for its turn.
-        message.parameters["timeout"].int64_param = round(1e6 * self.timeout_s)
+        message.parameters["timeout"].int64_param = round(1e6 * WAITING_SHARE * self.timeout_s)
         for name, value in self.parameters.items():
             if isinstance(value, str):
                 message.parameters[name].string_param = value

@@ -1,6 +1,7 @@
 """What the command line says before any server is asked."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -52,6 +53,12 @@ def test_a_folder_without_scans(capsys, tmp_path):
     assert f"{tmp_path / 'empty'}: no scans in this folder" in usage_error(capsys, "analyze", tmp_path / "empty")
 
 
+def test_what_was_mistyped_is_told_before_a_server_is_started(capsys, scan):
+    for arguments in (["analyze", scan, "absent"], ["analyze", scan, "--pre", "absent"], ["demo", "absent"]):
+        assert usage_error(capsys, *arguments) == "gliogate: error: absent: no such file or folder\n"
+    assert "File name too long" in usage_error(capsys, "analyze", "a" * 300)
+
+
 def test_outputs_that_cannot_be_written(capsys, scan):
     assert str(scan) in usage_error(capsys, "analyze", scan, "--output", scan)
     assert "nowhere" in usage_error(capsys, "analyze", scan, "--json", scan.parent / "nowhere" / "lines.json")
@@ -66,6 +73,7 @@ def test_outputs_that_cannot_be_written(capsys, scan):
         (["--in-flight", "0"], "0 is not above 0"),
         (["--in-flight", "many"], "invalid int value: 'many'"),
         (["--timeout-s", "-1"], "-1 is not above 0"),
+        (["--timeout-s", "100000"], "100000 is too large, expected at most 86400"),
         (["--url", "http://localhost:8000"], "expected HOST:PORT"),
     ],
 )
@@ -103,15 +111,18 @@ def test_a_file_made_of_rgb_is_written_in_that_order(tmp_path):
         (["--format", "bmp"], "'bmp' is no format, expected of mask, overlays, nifti, dicom-seg, montage, csv, json"),
         (["--format", "nifti"], "--format nifti is for volumes, and there are none among the paths"),
         (["--format", "mask"], "--format is of files: say with --output where they go"),
-        (["--series", "7"], "--series, --window and --min-component-ml are for volumes, and the paths hold none"),
-        (["--min-component-ml", "0.1"], "are for volumes, and the paths hold none"),
-        (["other.png", "--pre", "t1.nii"], "--pre and --post go with one PATH"),
+        (["--series", "7"], "--series: for volumes, and the paths hold none"),
+        (["--volume", "--window"], "--volume and --window: for volumes, and the paths hold none"),
+        (["--min-component-ml", "0.1"], "--min-component-ml: for volumes, and the paths hold none"),
+        ([__file__, "--pre", __file__], "--pre and --post go with one PATH"),
         (["--volume", "--series", "a", "--series", "b"], "--series: several, expected each of pre, flair, post once"),
         (["--series", "pre=a", "--series", "pre=b"], "--series: several, expected each"),
         (["--ca", "ca.pem"], "TLS and tokens are for a running server: name it with --url"),
         (["--url", "a:1", "--ca", "absent.pem"], "absent.pem: cannot be used for TLS"),
         (["--url", "a:1", "--tls", "--token-file", "absent"], "absent"),
         (["--url", "a:1", "--token-file", __file__], "a token goes over TLS only"),
+        (["--url", "a:1", "--tls", "--token-file", __file__], "the token cannot be sent: expected printable ASCII"),
+        (["--header", "x-site=Süd"], "the value of metadata 'x-site' cannot be sent"),
         (["--url", "a:1", "--cert", "c.pem"], "a certificate and its private_key go together"),
         (["--header", "x-site"], "'x-site' is no header, expected NAME=VALUE"),
         (["--header", "X Site=1"], "metadata 'X Site': expected lower-case"),
@@ -128,6 +139,64 @@ def test_the_environment_names_the_server_where_no_option_does(capsys, scan, mon
     assert main(["analyze", str(scan)]) == 1
 
     assert "no Triton answers gRPC at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_what_an_earlier_run_found_stays_until_the_server_answers(scan, triton, tmp_path):
+    lines = tmp_path / "lines.json"
+    lines.write_text("found\n")
+
+    assert main(["analyze", str(scan), "--url", "127.0.0.1:1", "--json", str(lines)]) == 1
+    assert lines.read_text() == "found\n"
+    assert main(["analyze", str(scan), "--url", triton.url, "--json", str(lines)]) == 0
+    assert json.loads(lines.read_text())["path"] == str(scan)
+
+
+def test_a_name_that_is_no_text_ends_no_run(capsys, triton, tmp_path):
+    folder = tmp_path / os.fsdecode(b"gr\xfc\xdfe")
+    folder.mkdir()
+    cv2.imwrite(str(tmp_path / "scan.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "scan.png").rename(folder / "scan.png")
+    np.save(folder / "head.npy", np.zeros((3, 8, 8), np.uint8))
+    paths, options = [str(folder / "scan.png"), str(folder / "head.npy")], ["--url", triton.url]
+
+    assert main(["analyze", *paths, *options, "--output", str(tmp_path / "out"), "--json", str(tmp_path / "l")]) == 0
+    assert main(["info", *paths]) == 0
+    assert r"gr\udcfc\udcdfe" in capsys.readouterr().out
+    assert main(["analyze", *paths, *options, "--json", "-"]) == 0
+
+    for lines in ((tmp_path / "l").read_text(), capsys.readouterr().out):
+        assert [json.loads(line)["path"] for line in lines.splitlines()] == paths
+
+
+def test_a_file_that_cannot_be_written_costs_only_itself(capsys, triton, tmp_path):
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+        np.save(tmp_path / f"head_{name}.npy", np.zeros((3, 8, 8), np.uint8))
+    out, inputs = tmp_path / "out", sorted(tmp_path.iterdir())
+    for taken in ("a_mask.png", "head_a.json"):
+        (out / taken).mkdir(parents=True)
+
+    assert main(["analyze", *map(str, inputs), "--url", triton.url, "--output", str(out), "--json", "-"]) == 1
+
+    first, second, head, other = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["error"] == f"{out / 'a_mask.png'}: Is a directory"
+    assert (first["tumor"], first["mask"]) == (False, None)
+    assert head["error"] == f"{out / 'head_a.json'}: Is a directory"
+    assert head["tumor"] is False
+    assert (set(head["files"]), set(other["files"])) == (
+        {"nifti", "montage", "csv"},
+        {"nifti", "montage", "csv", "json"},
+    )
+    assert second["error"] is other["error"] is None
+    assert {path.name for path in out.glob("[ab]_*")} == {"a_mask.png", "a_overlay.png", "b_mask.png", "b_overlay.png"}
+
+
+def test_no_output_among_the_pictures_of_a_head(capsys, tmp_path):
+    case = write_kaggle(tmp_path / "case", np.zeros((3, 8, 9, 3), np.uint8), np.zeros((3, 8, 9), np.uint8))
+
+    for output in (case, case / "out"):
+        told = usage_error(capsys, "analyze", case, "--volume", "--output", output)
+        assert f"--output {output} lies in {case}, all of whose pictures are one head" in told
 
 
 @pytest.fixture
@@ -190,6 +259,7 @@ def test_doctor_tells_what_is_absent_from_what_is_broken(capsys, monkeypatch, tm
 
 
 def test_doctor_without_a_server_is_well(capsys, monkeypatch):
+    monkeypatch.setenv("GLIOGATE_URL", "")  # As good as unset.
     monkeypatch.setattr("gliogate.cli.doctor.DEFAULT_URL", "127.0.0.1:1")
 
     assert main(["doctor"]) == 0
@@ -253,6 +323,14 @@ def test_a_folder_of_pictures_is_a_volume_only_where_it_is_said_to_be(capsys, tm
     output = capsys.readouterr().out
     assert re.search(r"case pictures\n +pictures +3\n +note +analyzed one by one", output)
     assert re.search(r"case volume\n +size +3 x 8 x 9", output)
+
+
+def test_info_says_what_means_nothing_for_a_picture_and_goes_on_past_what_cannot_be_looked_at(capsys, scan):
+    assert main(["info", "a" * 300, str(scan), "--series", "3", "--volume", "--json", "-"]) == 1
+
+    unknown, picture = map(json.loads, capsys.readouterr().out.splitlines())
+    assert unknown["error"].endswith(": File name too long")
+    assert picture["notes"] == ["--volume and --series: for volumes, which this is not"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from contextlib import closing
+from importlib.metadata import version
 
 import grpc
 import numpy as np
@@ -10,6 +11,7 @@ import trustme
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from troubled_triton import troubled_triton
 
+import gliogate
 from gliogate import (
     TLS,
     AuthenticationError,
@@ -155,7 +157,8 @@ def test_the_server_hears_of_the_deadline(client, triton):
 
     client.analyze(SLICE, timeout_s=2)
 
-    assert triton.requests[0].parameters["timeout"].int64_param == 2_000_000
+    # Half of it may pass before the server begins.
+    assert triton.requests[0].parameters["timeout"].int64_param == 1_000_000
 
 
 def test_options_hold_for_one_call_and_the_client_stays_as_it_is(client, triton):
@@ -166,7 +169,23 @@ def test_options_hold_for_one_call_and_the_client_stays_as_it_is(client, triton)
     client.with_options(gate="never").detect(SLICE)
 
     assert [r.parameters["gate"].string_param for r in triton.requests] == ["never", "auto", ""]
-    assert [r.parameters["timeout"].int64_param for r in triton.requests] == [5_000_000, 60_000_000, 60_000_000]
+    assert [r.parameters["timeout"].int64_param for r in triton.requests] == [2_500_000, 30_000_000, 30_000_000]
+
+
+def test_an_option_that_there_is_none_of_is_named(client):
+    with pytest.raises(TypeError, match="unexpected option 'timeot_s'"):
+        client.with_options(timeot_s=2)
+
+
+@pytest.mark.parametrize("in_flight", [0, 1.5, float("nan"), "4", None])
+def test_as_many_at_a_time_as_can_be_counted(client, in_flight):
+    with pytest.raises(ValueError, match=f"in_flight is {in_flight!r}, expected a whole number from 1 on"):
+        client.analyze_many([SLICE], in_flight=in_flight)
+
+
+def test_an_id_that_is_no_text_is_refused(client):
+    with pytest.raises(ValueError, match=r"request_id is 'scan-\\udcff', expected text"):
+        client.analyze(SLICE, request_id="scan-\udcff")
 
 
 def test_closing_one_closes_those_made_of_it(client):
@@ -195,6 +214,13 @@ def test_several_servers_share_the_requests_and_one_that_is_gone_is_passed_by(tr
         for _ in range(10):
             client.analyze(SLICE)
     assert len(triton.requests) == 15
+
+
+def test_the_version_is_the_distributions():
+    assert gliogate.__version__ == version("gliogate")
+    assert "__version__" not in vars(gliogate)  # Looking it up would slow every import.
+    with pytest.raises(AttributeError, match="no attribute '__versions__'"):
+        gliogate.__versions__  # noqa: B018
 
 
 def _use(client, answers):

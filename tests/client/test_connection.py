@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gliogate import TLS, Client, Keepalive, Retries
+from gliogate import TLS, AuthenticationError, Client, Keepalive, Retries
 from gliogate.connection import Connection, target_of
 
 
@@ -47,6 +47,8 @@ def test_the_environment_names_the_server_where_the_caller_does_not(monkeypatch)
     monkeypatch.setenv("GLIOGATE_URL", "elsewhere:1")
     assert Connection.to(None).url == "elsewhere:1"
     assert Connection.to("here:1").url == "here:1"
+    monkeypatch.setenv("GLIOGATE_URL", "")
+    assert Connection.to(None).url == "localhost:8001"
 
 
 def test_only_what_is_unavailable_or_ending_is_sent_again_within_a_budget():
@@ -77,6 +79,8 @@ def test_retries_that_make_no_sense_are_refused(options, complaint):
         ({"token": "secret"}, "a token goes over TLS only"),
         ({"compression": "brotli"}, "compression is 'brotli', expected 'gzip', 'deflate' or None"),
         ({"metadata": {"X-Site": "a"}}, "metadata 'X-Site': expected lower-case"),
+        ({"metadata": {"x-site": "Süd"}}, "the value of metadata 'x-site' cannot be sent: expected printable ASCII"),
+        ({"tls": TLS(), "token": "sesame\n"}, "the token cannot be sent: expected printable ASCII, no line breaks"),
         ({"max_message_bytes": 10}, "max_message_bytes is 10, expected"),
     ],
 )
@@ -92,6 +96,15 @@ def test_a_token_is_asked_for_at_each_call_and_never_shown():
     assert connection.headers() == {"x-site": "ward-3", "authorization": "Bearer first"}
     assert connection.headers()["authorization"] == "Bearer second"
     assert "secret" not in repr(Connection.to("a:1", tls=TLS(), token="secret"))  # noqa: S106
+
+
+def test_a_token_that_cannot_be_sent_is_told_as_that_and_not_shown():
+    connection = Connection.to("a:1", tls=TLS(), token=lambda: "sesame\n")
+
+    with pytest.raises(AuthenticationError, match="the token cannot be sent") as caught:
+        connection.headers()
+
+    assert "sesame" not in str(caught.value)
 
 
 def test_keepalive_is_off_unless_asked_for():

@@ -1,11 +1,13 @@
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from gliogate import ImageError
+from gliogate import ImageError, images
 from gliogate.images import EXTENSIONS, SliceGeometry, load_picture
+from gliogate.picture_size import picture_size
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 """Red, green, blue = pre-contrast, FLAIR, post-contrast."""
@@ -120,12 +122,14 @@ def test_an_array_that_is_no_picture(array, told):
         load_picture(array)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
 def test_values_that_are_no_numbers_are_counted_and_located(value):
     array = np.zeros((5, 6, 3), np.float32)
     array[2, 3, 1] = array[4, 5, 0] = value
 
-    with pytest.raises(ImageError, match="2 values that are NaN or infinite, the first at row 2, column 3, channel 1"):
+    with pytest.raises(
+        ImageError, match=r"2 values that are NaN, infinite or beyond 1e\+30, the first at row 2, column 3, channel 1"
+    ):
         load_picture(array)
 
 
@@ -192,11 +196,83 @@ def test_an_opaque_alpha_channel_is_dropped_and_any_other_fourth_channel_refused
         load_picture(tmp_path / "holes.tif")
 
 
-def test_a_tiff_of_many_pages_is_refused(tmp_path):
+@pytest.fixture
+def decoded(monkeypatch):
+    """What OpenCV was asked to decode: nothing, where the header is enough to refuse a file."""
+    asked = []
+    for decoder in ("imdecode", "imdecodemulti"):
+        monkeypatch.setattr(cv2, decoder, lambda *arguments: asked.append(arguments))
+    return asked
+
+
+def test_a_tiff_of_many_pages_is_refused(tmp_path, decoded):
     cv2.imwritemulti(str(tmp_path / "volume.tif"), [RGB, RGB, RGB])
 
     with pytest.raises(ImageError, match=r"volume\.tif: has 3 pages: .* analyze_many"):
         load_picture(tmp_path / "volume.tif")
+
+    assert not decoded
+
+
+def test_numbers_too_large_to_reckon_with_are_told(tmp_path):
+    with pytest.raises(ImageError, match=r"big\.npy: has 2 values that are NaN, infinite or beyond 1e\+30"):
+        load_picture(write(tmp_path / "big.npy", np.array([[1e308, -1e308], [0, 1]])))
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_file_that_declares_too_many_pixels_is_not_decoded(tmp_path, monkeypatch, decoded, extension):
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30 - 1)
+
+    with pytest.raises(ImageError, match=rf"bomb\{extension}: has 40 x 30 pixels, expected at most 1199"):
+        load_picture(write(tmp_path / f"bomb{extension}", RGB))
+
+    assert not decoded
+
+
+def tiff(order: str, *tags: tuple[int, int], big: bool = False, following: int = 0) -> bytes:
+    """The header of a TIFF and its first page."""
+    letters = {"<": b"II", ">": b"MM"}[order]
+    if big:
+        start = letters + struct.pack(f"{order}HHHQQ", 43, 8, 0, 16, len(tags))
+        entries = (struct.pack(f"{order}HHQQ", tag, 16, 1, value) for tag, value in tags)
+        return start + b"".join(entries) + struct.pack(f"{order}Q", following)
+    start = letters + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    entries = (struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    return start + b"".join(entries) + struct.pack(f"{order}I", following)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("big", [False, True])
+def test_the_size_of_a_tiff_is_that_of_its_tiles_where_they_are_larger(order, big):
+    assert picture_size(tiff(order, (256, 30), (257, 40), big=big)) == (40, 30, 1)
+    assert picture_size(tiff(order, (256, 30), (257, 40), (322, 30_000), (323, 9), big=big)) == (40, 30_000, 1)
+
+
+def test_a_tiff_that_leads_back_to_itself_or_out_of_itself_ends():
+    assert picture_size(tiff("<", (256, 30), (257, 40), following=8)) == (40, 30, 1)
+    assert picture_size(tiff("<", (256, 30), (257, 40), following=2**32 - 1)) is None
+    assert picture_size(tiff("<", (256, 30), (257, 40), following=2**64 - 1, big=True)) is None
+
+
+def test_a_bmp_whose_rows_run_down_has_a_size(tmp_path):
+    data = bytearray(write(tmp_path / "a.bmp", RGB).read_bytes())
+    data[22:26] = struct.pack("<i", -40)
+
+    assert picture_size(bytes(data)) == (40, 30, 1)
+
+
+@pytest.mark.parametrize("step", ["imdecode", "merge"])
+@pytest.mark.parametrize("error", [cv2.error("Insufficient memory"), MemoryError("Unable to allocate")])
+def test_too_little_memory_is_told(tmp_path, monkeypatch, step, error):
+    path = write(tmp_path / "a.png", RGB)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cv2, step, fail)
+
+    with pytest.raises(ImageError, match=r"a\.png: .*(Insufficient memory|Unable to allocate)"):
+        load_picture(path)
 
 
 def test_a_slice_is_left_as_it_is_in_both_directions():

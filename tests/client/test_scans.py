@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -76,3 +77,22 @@ def test_the_mask_beside_a_scan_is_known_whatever_its_format(tmp_path, white):
 
     assert np.array_equal(scan.read_known_mask(), mask // white)
     assert without.read_known_mask() is None
+
+
+def refuse_to_open(monkeypatch, folder: Path) -> None:
+    """Whoever runs the tests may be one whom nothing is refused."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    refuse_to_open(monkeypatch, touch(tmp_path, "a/s.tif", "b/s.tif") / "b")
+
+    with pytest.raises(ImageError, match=r"/b: Permission denied$"):
+        find_scans([tmp_path])

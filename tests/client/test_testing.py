@@ -6,7 +6,15 @@ from inspect import signature
 import numpy as np
 import pytest
 
-from gliogate import AsyncClient, Client, ClientClosedError, ImageError, ServerUnavailableError
+from gliogate import (
+    AsyncClient,
+    Client,
+    ClientClosedError,
+    ImageError,
+    InvalidRequestError,
+    Retries,
+    ServerUnavailableError,
+)
 from gliogate.phantom import make_phantoms
 from gliogate.testing import FakeAsyncClient, FakeClient
 
@@ -45,6 +53,34 @@ def test_options_mean_what_they_do_on_a_server():
         assert client.analyze(np.zeros((512, 300), np.uint8)).mask.shape == (512, 300)
         with pytest.raises(ImageError, match=r"absent\.png"):
             client.analyze("absent.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"detection_threshold": 7}, "detection_threshold is 7.0, expected a number from 0 to 1"),
+        ({"mask_threshold": float("nan")}, "mask_threshold is nan, expected a number from 0 to 1"),
+        ({"gate": "sometimes"}, "gate is 'sometimes', expected one of auto, always, never"),
+    ],
+)
+def test_options_that_a_server_refuses_are_refused(options, told):
+    with FakeClient() as client, pytest.raises(InvalidRequestError, match=told) as caught:
+        client.analyze(PICTURES[0], request_id="study-7", **options)
+
+    assert (caught.value.status, caught.value.request_id) == ("INVALID_ARGUMENT", "study-7")
+
+
+def test_they_take_what_a_connection_does_and_refuse_what_it_refuses():
+    async def make() -> str:
+        async with FakeAsyncClient(retries=Retries(attempts=1)) as client:
+            return client.url
+
+    assert asyncio.run(make()) == "fake:8001"
+    with FakeClient(["10.0.0.1:1", "10.0.0.2:1"], retries=Retries(attempts=1)) as client:
+        assert client.url == "10.0.0.1:1,10.0.0.2:1"
+    for fake in (FakeClient, FakeAsyncClient):
+        with pytest.raises(ValueError, match="compression is 'brotli'"):
+            fake(compression="brotli")
 
 
 def test_failures_come_where_they_were_asked_for():

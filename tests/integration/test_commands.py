@@ -60,7 +60,7 @@ def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, c
     )
     assert without.items() >= {"tumor": False, "segmented": False, "area_px": 0, "bounding_box": None}.items()
     assert broken.items() >= {"tumor": None, "tumor_probability": None, "mask": None}.items()
-    assert broken["error"].endswith("slice_11.png: is damaged, cut short, or no picture at all")
+    assert "slice_11.png: is damaged, cut short, or no picture at all" in broken["error"]
     for record in records[:-1]:
         mask = cv2.imread(record["mask"], cv2.IMREAD_UNCHANGED)
         known = cv2.imread(record["path"].replace(".tif", "_mask.tif"), cv2.IMREAD_UNCHANGED)

@@ -46,20 +46,6 @@ def server(tiny_repository):
         yield server
 
 
-@pytest.fixture
-def started_with(tiny_repository, monkeypatch):
-    """Starts a server whose Triton gets more arguments than an embedded one does."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*arguments: str) -> EmbeddedServer:
-            popen = subprocess.Popen
-            with monkeypatch.context() as patch:
-                patch.setattr(subprocess, "Popen", lambda command, **rest: popen([*command, *arguments], **rest))
-                return stack.enter_context(EmbeddedServer(tiny_repository))
-
-        yield start
-
-
 def analyze(url: str, **options):
     with Client(url) as client:
         return client.analyze(TUMOR, **options)

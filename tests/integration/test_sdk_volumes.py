@@ -120,6 +120,42 @@ def test_a_volume_that_cannot_be_written_so_is_told_before_it_is_sent(analyze, n
     assert "1 volumes, 0 with tumor, 1 failed" in told
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_head_of_which_no_dicom_segmentation_can_be_made_is_written_as_nifti(analyze, tmp_path):
+    """An anonymizer took out what a segmentation has to repeat; of the other head there is one slice."""
+    affine = np.diag([*SPACING, 1.0])
+    without_frame = make_instances(make_head(), affine)
+    for instance in without_frame:
+        del instance.FrameOfReferenceUID
+    (alone,) = make_instances(make_head((0.75,))[::-1], affine)
+    del alone.SliceThickness
+    folders = write_dicom(tmp_path / "without_frame", without_frame), write_dicom(tmp_path / "alone", [alone])
+
+    code, told, records = analyze(*folders)
+
+    assert code == 0
+    for record in records:
+        assert set(record["files"]) == {"montage", "csv", "json", "nifti"}
+        assert any(note.startswith("the mask is written as NIfTI, since the source") for note in record["notes"])
+    assert records[0]["tumor_volume_ml"] == TUMOR_ML
+    assert told.count("note: the mask is written as NIfTI, since ") == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_format_that_was_named_and_cannot_be_is_an_error_beside_what_was_found(analyze, tmp_path):
+    instances = make_instances(make_head(), np.diag([*SPACING, 1.0]))
+    for instance in instances:
+        del instance.FrameOfReferenceUID
+
+    code, told, (record,) = analyze(write_dicom(tmp_path / "head", instances), "--format", "dicom-seg,nifti,csv")
+
+    assert code == 1
+    assert "lacks what a DICOM segmentation repeats of it" in record["error"]
+    assert set(record["files"]) == {"nifti", "csv"}
+    assert record["tumor_volume_ml"] == TUMOR_ML
+    assert re.search(r"head .* tumor .* 491\.5", told)
+
+
 def test_a_head_without_tumor_is_no_failure(analyze, tmp_path):
     affine = np.diag([*SPACING, 1.0])
     clear = write_dicom(tmp_path / "clear", make_instances(make_head((0.25, 0.125)), affine))

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from gliogate.cli.options import (
     add_model_repository,
     add_path,
     add_server_options,
+    check_exist,
     port,
     server_of,
 )
@@ -34,6 +36,9 @@ EXIT_CODES: Final = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code, see `EXIT_CODES`."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A file's name may be no text at all: it is shown in escapes, not the end of the run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
         run: Callable[[argparse.Namespace], bool] = arguments.run
@@ -95,6 +100,7 @@ def _add_demo(commands: Any) -> None:
 def _demo(arguments: argparse.Namespace) -> bool:
     from gliogate.demo import run_demo
 
+    check_exist(arguments.paths)
     return run_demo(arguments.paths, output=arguments.output, server=server_of(arguments))
 
 

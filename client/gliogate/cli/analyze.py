@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -17,12 +18,15 @@ from gliogate.cli.options import (
     add_path,
     add_server_options,
     add_volume_options,
+    check_exist,
     choice_of,
     open_lines,
     positive,
     probability,
     server_of,
     source_of,
+    start_anew,
+    volume_options_of,
 )
 from gliogate.client import Client
 from gliogate.contract import GATE_MODES
@@ -30,7 +34,8 @@ from gliogate.errors import ImageError
 from gliogate.results import Analysis
 from gliogate.runs import Row, analyze_scans, connect, print_table, summary
 from gliogate.scans import Scan, find_scans
-from gliogate.wire import IN_FLIGHT, TIMEOUT_S, Options
+from gliogate.volumes.reading import is_volume
+from gliogate.wire import IN_FLIGHT, MAX_TIMEOUT_S, TIMEOUT_S, Options
 
 R = TypeVar("R")
 
@@ -43,7 +48,7 @@ def add(commands: Any) -> None:
         description="Analyze pictures, each by itself, and volumes: DICOM (a file, a folder, a zip), NIfTI, .npy files "
         "of slices and, with --volume, folders of numbered pictures.",
         epilog="The exit code is 0 if all went well, 1 if a scan, a volume or the server failed, 2 if the arguments "
-        "cannot be used (a folder without scans among them), 130 at Ctrl-C.",
+        "cannot be used (a path where nothing is, a folder without scans), 130 at Ctrl-C.",
     )
     parser.set_defaults(run=run)
     add_path(parser, "paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a volume")
@@ -79,7 +84,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--timeout-s",
-        type=positive(float),
+        type=positive(float, at_most=MAX_TIMEOUT_S),
         default=TIMEOUT_S,
         metavar="S",
         help="seconds that an answer may take (%(default)g)",
@@ -110,6 +115,7 @@ def run(arguments: argparse.Namespace) -> bool:
         GliogateError: there is no server.
         OSError: a file cannot be written.
     """
+    check_exist([*arguments.paths, arguments.pre, arguments.post])
     scans, volumes = _find(arguments)
     server = server_of(arguments)
     formats.check(arguments.format, pictures=bool(scans), volumes=bool(volumes))
@@ -123,6 +129,7 @@ def run(arguments: argparse.Namespace) -> bool:
         except OSError as error:
             raise UsageError(error) from error
         client = stack.enter_context(connect(server))
+        start_anew(lines)
         rows = _analyze_scans(client, scans, arguments, lines)
         head_rows = _analyze_volumes(client, volumes, arguments, lines)
     to_stdout = arguments.json != STDOUT
@@ -153,8 +160,9 @@ def _find(arguments: argparse.Namespace) -> tuple[list[Scan], list[heads.Head]]:
     pictures = [path for path, source in sources.items() if source is None]
     of_volumes = {path: source for path, source in sources.items() if source is not None}
     choice = choice_of(arguments)
-    if not of_volumes and (choice or arguments.window or arguments.min_component_ml):
-        raise UsageError("--series, --window and --min-component-ml are for volumes, and the paths hold none")
+    if not of_volumes and (ignored := volume_options_of(arguments)):
+        raise UsageError(f"{ignored}: for volumes, and the paths hold none")
+    _check_output(arguments, of_volumes)
     names = heads.name_heads(list(of_volumes))
     volumes = [
         heads.Head(path, name, source, choice, arguments.window)
@@ -164,6 +172,16 @@ def _find(arguments: argparse.Namespace) -> tuple[list[Scan], list[heads.Head]]:
         return find_scans(pictures) if pictures else [], volumes
     except (ImageError, OSError) as error:
         raise UsageError(error) from error
+
+
+def _check_output(arguments: argparse.Namespace, volumes: Iterable[Path]) -> None:
+    """Refuses to write among the pictures of a head, where a second run would take the montage for a slice."""
+    if arguments.output is None:
+        return
+    output = arguments.output.resolve()
+    for path in volumes:
+        if path.is_dir() and not is_volume(path) and output.is_relative_to(path.resolve()):
+            raise UsageError(f"--output {arguments.output} lies in {path}, all of whose pictures are one head")
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -180,11 +198,12 @@ def _analyze_scans(client: Client, scans: list[Scan], arguments: argparse.Namesp
     if not scans:
         return rows
     for outcome in analyze_scans(client, scans, in_flight=arguments.in_flight, **_options(arguments)):
-        files = {}
+        row, written = Row.of(outcome), formats.Written()
         if arguments.output and isinstance(outcome.result, Analysis):
-            files = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
-        rows.append(Row.of(outcome))
-        _write_line(_record(rows[-1], files), lines)
+            written = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
+            row = replace(row, error=written.error)
+        rows.append(row)
+        _write_line(_record(row, written.files), lines)
     return rows
 
 
@@ -222,4 +241,4 @@ def _record(row: Row, files: Mapping[str, Path]) -> dict[str, Any]:
 def _write_line(record: Mapping[str, Any], lines: TextIO | None) -> None:
     """Writes a record as one line, and out of the buffer, so that an interrupted run keeps what was done."""
     if lines:
-        print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
+        print(json.dumps(record), file=lines, flush=True)

@@ -1,12 +1,14 @@
 """The files that `gliogate analyze` writes, by the names of `--format`."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gliogate.cli.options import UsageError
-from gliogate.errors import ImageError
+from gliogate.errors import GliogateError, ImageError
 from gliogate.results import Analysis
 from gliogate.runs import write_mask, write_overlay
 from gliogate.volumes import Volume, VolumeAnalysis
@@ -68,11 +70,45 @@ def _require(formats: Sequence[str]) -> None:
             require(module, extra=extra)
 
 
-def write_picture(analysis: Analysis, name: Path, folder: Path, formats: Formats) -> dict[str, Path]:
-    """Writes a picture's files; returns them by format."""
-    return {
-        each: write(analysis, name, folder) for each, write in OF_PICTURES.items() if formats is None or each in formats
-    }
+@dataclass(frozen=True)
+class Written:
+    """What became of the files of one input; one that cannot be written costs only itself.
+
+    Attributes:
+        files: those that are there, by format.
+        notes: what should be known of them.
+        errors: why others are not there.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> str | None:
+        """All errors, each once; None where there is none."""
+        return "; ".join(dict.fromkeys(self.errors)) or None
+
+    @contextmanager
+    def keep_error(self) -> Iterator[None]:
+        """Keeps what goes wrong with one file among the errors."""
+        try:
+            yield
+        except GliogateError as error:
+            self.errors.append(str(error))
+        except OSError as error:
+            name = error.filename2 or error.filename  # The second is what a draft was to become.
+            self.errors.append(f"{name}: {error.strerror}" if name else str(error))
+
+
+def write_picture(analysis: Analysis, name: Path, folder: Path, formats: Formats) -> Written:
+    """Writes a picture's files."""
+    written = Written()
+    for each, write in OF_PICTURES.items():
+        if formats is None or each in formats:
+            with written.keep_error():
+                written.files[each] = write(analysis, name, folder)
+    return written
 
 
 def of_volume(volume: Volume, formats: Formats) -> Sequence[str]:
@@ -93,15 +129,33 @@ def of_volume(volume: Volume, formats: Formats) -> Sequence[str]:
     return [name for name in formats if name in OF_VOLUMES]
 
 
-def write_volume(analysis: VolumeAnalysis, name: Path, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
-    """Writes a volume's files; returns them by format. There is no DICOM segmentation of nothing."""
-    written = {}
-    for each in formats:
-        if each == "dicom-seg" and not analysis.mask.any():
-            continue
-        ending, write = OF_VOLUMES[each]
+def write_volume(
+    analysis: VolumeAnalysis, name: Path, folder: Path, formats: Sequence[str], *, are_usual: bool
+) -> Written:
+    """Writes a volume's files.
+
+    There is no DICOM segmentation of nothing. Where the source lacks what one needs, and the formats are the usual
+    ones, NIfTI takes its place.
+    """
+    written = Written()
+
+    def write(each: str) -> None:
+        ending, save = OF_VOLUMES[each]
         path = Path(f"{folder / name}{ending}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(analysis, path)
-        written[each] = path
+        save(analysis, path)
+        written.files[each] = path
+
+    # The segmentation comes last: it takes the longest, and asks the most of the source.
+    for each in sorted(formats, key=lambda each: each == "dicom-seg"):
+        if each == "dicom-seg" and not analysis.mask.any():
+            continue
+        with written.keep_error():
+            try:
+                write(each)
+            except ImageError as error:
+                if each != "dicom-seg" or not are_usual:
+                    raise
+                written.notes.append(f"the mask is written as NIfTI, since {error}")
+                write("nifti")
     return written

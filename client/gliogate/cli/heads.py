@@ -64,9 +64,9 @@ class HeadRow:
     Attributes:
         head: the volume.
         files: what was written, by format.
-        found: `VolumeAnalysis.to_dict`; None where it failed.
-        verdict: in words; None where it failed.
-        error: what went wrong; None where nothing did.
+        found: `VolumeAnalysis.to_dict`, and notes on the files; None where the analysis failed.
+        verdict: in words; None where the analysis failed.
+        error: what went wrong; None where nothing did. What failed may be a file alone.
     """
 
     head: Head
@@ -76,9 +76,10 @@ class HeadRow:
     error: str | None = None
 
     @classmethod
-    def of(cls, head: Head, analysis: VolumeAnalysis, files: Mapping[str, Path]) -> Self:
-        """Makes a row of an analysis."""
-        return cls(head, files, analysis.to_dict(), analysis.verdict)
+    def of(cls, head: Head, analysis: VolumeAnalysis, written: formats.Written) -> Self:
+        """Makes a row of an analysis and its files."""
+        found = analysis.to_dict() | {"notes": [*analysis.volume.notes, *written.notes]}
+        return cls(head, written.files, found, analysis.verdict, written.error)
 
     def record(self) -> dict[str, Any]:
         """The row as a JSON line."""
@@ -112,7 +113,7 @@ def analyze_heads(
             if lost:
                 raise lost
             yield _analyze(client, head, wanted, options)
-        except GliogateError as error:
+        except (GliogateError, OSError) as error:
             if lost is None and isinstance(error, RequestError) and not client.is_ready():
                 lost = error
             yield HeadRow(head, {}, error=str(error))
@@ -131,7 +132,11 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
             progress.advance(task)
         analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
         progress.update(task, description=f"Writing {head.name}", total=None)
-        written = formats.write_volume(analysis, head.name, wanted.output, suitable) if wanted.output else {}
+        written = formats.Written()
+        if wanted.output:
+            written = formats.write_volume(
+                analysis, head.name, wanted.output, suitable, are_usual=wanted.formats is None
+            )
     return HeadRow.of(head, analysis, written)
 
 

@@ -17,6 +17,8 @@ from gliogate.cli.options import (
     choice_of,
     open_lines,
     source_of,
+    start_anew,
+    volume_options_of,
 )
 from gliogate.errors import GliogateError, ImageError
 from gliogate.images import load_picture, read_pixels
@@ -47,20 +49,29 @@ def run(arguments: argparse.Namespace) -> bool:
     records = []
     try:
         with open_lines(arguments.json) as lines:
+            start_anew(lines)
             for path in arguments.paths:
-                source = source_of(arguments, path)
-                records.append(
-                    _describe_volume(path, source, choice, window=arguments.window)
-                    if source is not None
-                    else _describe_pictures(path)
-                )
+                records.append(_describe(arguments, path, choice))
                 if lines:
-                    print(json.dumps(records[-1], ensure_ascii=False), file=lines)
+                    print(json.dumps(records[-1]), file=lines)
                 if arguments.json != STDOUT:
                     _print(records[-1])
     except OSError as error:
         raise UsageError(error) from error
     return not any(record["error"] for record in records)
+
+
+def _describe(arguments: argparse.Namespace, path: Path, choice: Choice | None) -> dict[str, Any]:
+    try:
+        source = source_of(arguments, path)
+        if source is not None:
+            return _describe_volume(path, source, choice, window=arguments.window)
+        record = _describe_pictures(path)
+    except OSError as error:  # It may not be looked at.
+        return {"path": str(path), "kind": "unknown", "error": f"{path}: {error.strerror or error}"}
+    if ignored := volume_options_of(arguments):
+        record["notes"] = [*record.get("notes", ()), f"{ignored}: for volumes, which this is not"]
+    return record
 
 
 def _describe_volume(path: Path, source: VolumeSource, choice: Choice | None, *, window: bool) -> dict[str, Any]:

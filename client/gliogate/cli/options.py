@@ -3,14 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final, TextIO
 
 import shtab
 
 from gliogate.connection import TLS, URL_VARIABLE, Connection, ConnectionOptions, Retries, target_of
+from gliogate.errors import AuthenticationError
 from gliogate.runs import Server
 from gliogate.volumes.dicom import Choice
 from gliogate.volumes.reading import VolumeSource, is_volume
@@ -35,7 +37,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--url",
         type=_address,
-        default=os.environ.get(URL_VARIABLE),
+        default=os.environ.get(URL_VARIABLE) or None,
         metavar="HOST:PORT",
         help=f"gRPC address of a running server (default: {URL_VARIABLE} of the environment, or else one is started)",
     )
@@ -80,14 +82,13 @@ def server_of(arguments: argparse.Namespace) -> Server:
             options["tls"] = TLS(root_certificates=ca, certificate=certificate, private_key=key, server_name=name)
         if arguments.token_file:
             options["token"] = _token_reader(arguments.token_file)
-        Connection.to(arguments.url, **options)
-    except (ValueError, OSError) as error:
+        Connection.to(arguments.url, **options).headers()  # A token that cannot be sent is told at once, too.
+    except (ValueError, OSError, AuthenticationError) as error:
         raise UsageError(str(error)) from error
     return Server(url=arguments.url, model_repository=arguments.model_repository, connection=options)
 
 
 def _token_reader(path: Path) -> Callable[[], str]:
-    path.read_text()  # That there is none is told at once.
     return lambda: path.read_text().strip()
 
 
@@ -150,13 +151,39 @@ def choice_of(arguments: argparse.Namespace) -> Choice | None:
     return chosen
 
 
+def volume_options_of(arguments: argparse.Namespace) -> str:
+    """The options that were given and mean nothing for a picture, for a message; empty where there are none."""
+    options = ("volume", "series", "window", "min_component_ml")
+    return " and ".join(f"--{name.replace('_', '-')}" for name in options if getattr(arguments, name, None))
+
+
+def check_exist(paths: Iterable[Path | None]) -> None:
+    """Refuses paths that were mistyped, before a server is started for them.
+
+    Raises:
+        UsageError: nothing is there.
+    """
+    for path in paths:
+        try:
+            if path is not None and not path.exists():
+                raise UsageError(f"{path}: no such file or folder")
+        except OSError as error:  # It may not be looked at.
+            raise UsageError(f"{path}: {error.strerror}") from error
+
+
 def open_lines(name: str | None) -> AbstractContextManager[TextIO | None]:
-    """Opens what `--json` names."""
+    """Opens what `--json` names; a file keeps what is in it until `start_anew`."""
     if name is None:
         return nullcontext()
     if name == STDOUT:
         return nullcontext(sys.stdout)
-    return Path(name).open("w", encoding="utf-8")
+    return Path(name).open("a", encoding="utf-8")
+
+
+def start_anew(lines: TextIO | None) -> None:
+    """Empties a file that `open_lines` opened; there is nothing to empty in a pipe or a terminal."""
+    if lines not in (None, sys.stdout) and S_ISREG(os.fstat(lines.fileno()).st_mode):
+        lines.truncate(0)
 
 
 def probability(text: str) -> float:
@@ -167,13 +194,15 @@ def probability(text: str) -> float:
     return value
 
 
-def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+def positive(kind: type[int] | type[float], *, at_most: float = float("inf")) -> Callable[[str], float]:
     """A finite number above 0."""
 
     def parse(text: str) -> float:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if value > at_most:
+            raise argparse.ArgumentTypeError(f"{text} is too large, expected at most {at_most:g}")
         return value
 
     parse.__name__ = kind.__name__  # argparse names the type so when the text is no number.

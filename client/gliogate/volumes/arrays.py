@@ -1,5 +1,7 @@
 """Volumes of which nothing but the slices is known: NumPy files, and folders of numbered pictures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS
 from gliogate.errors import ImageError
-from gliogate.images import EXTENSIONS, read_pixels
+from gliogate.images import EXTENSIONS, declared_size, read_pixels
 from gliogate.scans import find_scans
 from gliogate.volumes.limits import MAX_SLICES, check_shape, naming
 from gliogate.volumes.volume import Volume, of_slices
@@ -71,8 +73,10 @@ def read_pictures(folder: Path) -> Volume:
         raise ImageError(f"{folder}: {len(scans)} pictures ({known}), expected 1 to {MAX_SLICES}")
     if len(folders := {path.parent for path in scans}) > 1:
         raise ImageError(f"{folder}: pictures in {len(folders)} folders, expected one: a folder is a volume")
+    with _naming_picture(scans[0]):
+        size = declared_size(scans[0])
+    check_shape((len(scans), *size), f"{folder}: pictures and their size")
     first = _read_picture(scans[0])
-    check_shape((len(scans), *first.shape[:2]), f"{folder}: pictures and their size")
     slices = np.empty((len(scans), *first.shape), first.dtype)
     for index, path in enumerate(scans):
         picture = first if index == 0 else _read_picture(path)
@@ -83,11 +87,17 @@ def read_pictures(folder: Path) -> Volume:
     return of_array(slices, name=str(folder), source=tuple(scans))
 
 
-def _read_picture(path: Path) -> NDArray[Any]:
-    """Reads the pixels of a picture as they are stored, (H, W) or (H, W, 3)."""
+@contextmanager
+def _naming_picture(path: Path) -> Iterator[None]:
     with naming(str(path)):
         try:
-            pixels = read_pixels(path)
+            yield
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error.__cause__
+
+
+def _read_picture(path: Path) -> NDArray[Any]:
+    """Reads the pixels of a picture as they are stored, (H, W) or (H, W, 3)."""
+    with _naming_picture(path):
+        pixels = read_pixels(path)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

@@ -1,20 +1,22 @@
 """DICOM: finding the series in files, and reading them as sequences."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
-from gliogate.volumes.dicom_file import DicomFile, Frame, is_dicom
+from gliogate.volumes.dicom_file import DicomFile, Frame, is_dicom, quiet_pydicom, series_uids
 from gliogate.volumes.dicom_place import place_frames, refuse_mixed
 from gliogate.volumes.entries import Entry, open_entries
 from gliogate.volumes.limits import MAX_SLICES, check_shape
-from gliogate.volumes.sequences import Sequence3, pick, recognise
+from gliogate.volumes.sequences import Kind, Picked, Sequence3, pick, recognise
 from gliogate.volumes.volume import Range, Series, Volume, combine, to_finite_float32
+
+_IDENTITY: Final = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 Choice = str | Mapping[Sequence3, str]
 """A series by its SeriesInstanceUID, SeriesNumber or SeriesDescription; or one for each sequence."""
@@ -34,12 +36,15 @@ def read_dicom(path: Path, choice: Choice | None = None, *, window: bool = False
         ImageError: a file is broken or too large, no series or more than one comes into
             question, the choice names none, or geometries are mixed.
     """
-    with open_entries(path) as entries:
-        found = _find_series(entries, path)
+    with open_entries(path) as entries, quiet_pydicom():
+        found, broken = _find_series(entries, path)
         chosen = _choose(found, choice, path)
-        volume = combine({kind: _load(one, window=window) for kind, one in chosen.items()})
-    ignored = [str(one) for one in found if one not in chosen.values()]
-    notes = [*volume.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else [])]
+        if broken and chosen.notes:
+            raise broken[0].error  # It may be FLAIR that is broken.
+        left_out = _leave_out(broken, chosen.sequences.values(), path)
+        volume = combine({kind: _load(one, window=window) for kind, one in chosen.sequences.items()})
+    ignored = [str(one) for one in found if one not in chosen.sequences.values()]
+    notes = [*volume.notes, *chosen.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else []), *left_out]
     return replace(volume, notes=tuple(notes))
 
 
@@ -49,11 +54,14 @@ def read_dicom_series(path: Path, choice: str | None = None, *, window: bool = F
     Raises:
         ImageError: as `read_dicom`.
     """
-    with open_entries(path) as entries:
-        found = _find_series(entries, path)
+    with open_entries(path) as entries, quiet_pydicom():
+        found, broken = _find_series(entries, path)
         if choice is None and len(found) > 1:
             raise ImageError(f"{path}: holds {len(found)} series: {'; '.join(map(str, found))}: choose one")
-        return _load(found[0] if choice is None else _named(found, choice, path), window=window)
+        one = found[0] if choice is None else _named(found, choice, path)
+        left_out = _leave_out(broken, [one], path)
+        series = _load(one, window=window)
+    return replace(series, notes=(*series.notes, *left_out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,29 +90,59 @@ class _Found:
         return self.uid, self._first.text("SeriesNumber"), self.description
 
     @property
-    def sequence(self) -> Sequence3 | None:
+    def sequence(self) -> Kind:
         described = self.description or self._first.text("ProtocolName")
         return recognise(described, contrast_agent=bool(self._first.text("ContrastBolusAgent")))
 
 
-def _find_series(entries: Iterable[Entry], path: Path) -> list[_Found]:
-    """Sorts the DICOM pictures among files by series; other files are none of ours."""
+class _Broken(NamedTuple):
+    """A file whose header cannot be read."""
+
+    entry: Entry
+    error: ImageError
+
+
+def _find_series(entries: Iterable[Entry], path: Path) -> tuple[list[_Found], list[_Broken]]:
+    """Sorts the DICOM pictures among files by series, and the broken ones out; other files are none of ours."""
     files: dict[str, list[DicomFile]] = {}
+    broken: list[_Broken] = []
     for entry in entries:
         if is_dicom(entry):
-            file = DicomFile(entry)
-            if file.has_pictures:
-                files.setdefault(file.text("SeriesInstanceUID"), []).append(file)
+            try:
+                file = DicomFile(entry)
+                if file.has_pictures:
+                    files.setdefault(file.text("SeriesInstanceUID"), []).append(file)
+            except ImageError as error:
+                broken.append(_Broken(entry, error))
+    if not files and broken:
+        raise broken[0].error
     if not files:
         raise ImageError(f"{path}: holds no DICOM pictures")
-    return [_Found(uid, tuple(ones)) for uid, ones in files.items()]
+    return [_Found(uid, tuple(ones)) for uid, ones in files.items()], broken
 
 
-def _choose(found: Sequence[_Found], choice: Choice | None, path: Path) -> dict[Sequence3, _Found]:
+def _leave_out(broken: Sequence[_Broken], chosen: Collection[_Found], path: Path) -> list[str]:
+    """Notes which broken files are left out, being of other series.
+
+    Raises:
+        ImageError: one is of a chosen series, or may be: without it, a slice at either end would be lost in silence.
+    """
+    ours = {one.uid for one in chosen}
+    for entry, error in broken:
+        if not (named := series_uids(entry)):
+            raise ImageError(f"{error}; it does not say of which series it is: remove it, if of another") from error
+        if named & ours:
+            raise error
+    if not broken:
+        return []
+    return [f"{path}: left out {len(broken)} broken files of other series, the first: {broken[0].error}"]
+
+
+def _choose(found: Sequence[_Found], choice: Choice | None, path: Path) -> Picked[_Found]:
     if isinstance(choice, str):
-        return {"flair": _named(found, choice, path)}
+        return Picked({"flair": _named(found, choice, path)})
     if choice is not None:
-        return {kind: _named(found, name, path) for kind, name in choice.items()}
+        return Picked({kind: _named(found, name, path) for kind, name in choice.items()})
     ask = "choose with series=, by UID, number or description"
     return pick({one: one.sequence for one in found}, where=str(path), ask=ask)
 
@@ -119,10 +157,17 @@ def _named(found: Sequence[_Found], name: str, path: Path) -> _Found:
 
 def _load(found: _Found, *, window: bool) -> Series:
     """Reads the pixels of a series, in the order of their place in the patient."""
+    found, copies = _without_copies(found)
     name = f"{found.files[0].entry.path}: series {found}"
     if (count := sum(file.frame_count for file in found.files)) > MAX_SLICES:
         raise ImageError(f"{name}: {count} frames, expected at most {MAX_SLICES}")
     first_file = found.files[0]
+    patients = {file.text("PatientID"): file.entry.name for file in found.files}
+    patients.pop("", None)  # Files of which some were anonymized may still be of one patient.
+    if len(patients) > 1:
+        listed = ", ".join(f"{patient!r} in {file}" for patient, file in patients.items())
+        raise ImageError(f"{name}: PatientID is {listed}: expected one patient")
+    identity = {keyword: first_file.text(keyword) for keyword in _IDENTITY} | {"PatientID": "".join(patients)}
     for file in found.files:
         if file.shape != first_file.shape:
             refuse_mixed(first_file.entry.name, file.entry.name, "Rows and Columns", first_file.shape, file.shape)
@@ -137,10 +182,25 @@ def _load(found: _Found, *, window: bool) -> Series:
         spacing_mm=placed.spacing_mm,
         name=name,
         source=tuple(dict.fromkeys(file.entry.path for file in found.files)),
-        notes=(*placed.notes, *remark),
+        notes=(*placed.notes, *remark, *([f"{name}: left out {copies} copies of its instances"] if copies else [])),
         window=_window(placed.frames) if window else None,
+        identity=identity,
         origin=DicomOrigin(tuple(file.header for file in files), tuple(frame.index for frame in placed.frames)),
     )
+
+
+def _without_copies(found: _Found) -> tuple[_Found, int]:
+    """Leaves out files that hold what another does, under the same SOPInstanceUID, and counts them.
+
+    Two that differ stay both: which of them is the slice is not for us to say.
+    """
+    kept: dict[str, list[DicomFile]] = {}
+    for file in found.files:
+        same = kept.setdefault(file.text("SOPInstanceUID"), [])
+        if not same or not same[0].text("SOPInstanceUID") or not any(file.is_copy_of(other) for other in same):
+            same.append(file)
+    files = tuple(file for ones in kept.values() for file in ones)
+    return replace(found, files=files), len(found.files) - len(files)
 
 
 def _window(frames: Sequence[Frame]) -> Range:
@@ -187,8 +247,8 @@ def _stack(frames: Sequence[Frame], *, window: bool) -> NDArray[Any]:
             if file.is_negative:
                 scaled = -scaled
             stack[index] = to_finite_float32(scaled, frame.name)
-            if (padding := file.numbers("PixelPaddingValue", 1)) is not None:
-                stack[index][stored == padding] = np.nan
+            if (padding := file.is_padding(stored)) is not None:
+                stack[index][padding] = np.nan
                 has_padding = True
     if has_padding:
         # What lies outside of the picture must not be its black: it may be far below all else.

@@ -1,6 +1,10 @@
 """One DICOM file: what its header says, held against the bytes that there are, and its pixels."""
 
+import re
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -9,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gliogate.codestream import frame_size
 from gliogate.errors import ImageError
-from gliogate.volumes.codestream import frame_size
 from gliogate.volumes.entries import Entry
 from gliogate.volumes.extras import require
 from gliogate.volumes.limits import MAX_BYTES, check_shape, naming
@@ -24,6 +28,14 @@ LARGEST: Final = 1e10
 
 _PREAMBLE: Final = 128
 _MAGIC: Final = b"DICM"
+# Files without preamble, as old programs wrote them: the first element of the meta information, or of a bare dataset.
+_BARE_META: Final = b"\x02\0\0\0UL\4\0"
+_BARE_DATASET: Final = re.compile(rb"\x08\0[\0\1\5\x08\x12-\x14\x16\x18]\0(?:[A-Z]{2}|..\0\0)", re.DOTALL)
+# StudyInstanceUID, SeriesInstanceUID and its length, little endian: where they are neighbours, they are the file's own,
+# and not those of a series that it refers to.
+_SERIES_UID: Final = re.compile(
+    rb"\x20\0\x0d\0(?:UI..|..\0\0)[0-9.]{1,64}[\0 ]?\x20\0\x0e\0(?:UI(..)|(..)\0\0)", re.DOTALL
+)
 _META_GROUP: Final = b"\x02\x00"
 _LONG_VRS: Final = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _INFLATED_AT_ONCE: Final = 2**20
@@ -34,8 +46,35 @@ _NO_PICTURES: Final = ("KO", "PR", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR")
 
 
 def is_dicom(entry: Entry) -> bool:
-    """Whether a file begins as DICOM files do."""
-    return entry.size > _PREAMBLE and entry.head(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    """Whether a file begins as DICOM files do, or as those do that lack the preamble."""
+    if entry.size <= _PREAMBLE:
+        return False
+    head = entry.head(_PREAMBLE + len(_MAGIC))
+    return head[_PREAMBLE:] == _MAGIC or head.startswith(_BARE_META) or bool(_BARE_DATASET.match(head))
+
+
+def series_uids(entry: Entry) -> set[str]:
+    """The series that a broken file says it is of; none where even that is lost.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    data = entry.read()
+    found: set[str] = set()
+    for match in _SERIES_UID.finditer(data):
+        length = int.from_bytes(match[1] or match[2], "little")
+        value = data[match.end() : match.end() + length].rstrip(b" \0")
+        if value and match.end() + length <= len(data) and set(value) <= set(b"0123456789."):
+            found.add(value.decode())
+    return found
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keeps what pydicom finds odd off the terminal; what matters of it is an ImageError or a note."""
+    with warnings.catch_warnings():  # Threads share it: at worst, pydicom stays quiet.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +208,20 @@ class DicomFile:
 
     @cached_property
     def has_pictures(self) -> bool:
-        """Whether this is a picture, not a directory, report, plan or segmentation."""
-        is_directory = self.value("MediaStorageSOPClassUID", self.header.file_meta) == _DIRECTORY
-        is_picture = self.text("Modality") not in _NO_PICTURES
-        return is_picture and not is_directory and self.value("Rows") is not None
+        """Whether this is a picture, not a directory, report, plan or segmentation.
+
+        Raises:
+            ImageError: it should be one, or may have been, and says no Rows: mostly it is cut short.
+        """
+        storage = self.text("SOPClassUID") or self.text("MediaStorageSOPClassUID", self.header.file_meta)
+        if storage == _DIRECTORY or self.text("Modality") in _NO_PICTURES:
+            return False
+        if self.value("Rows") is None:
+            pydicom = require("pydicom", extra="dicom")
+            if not storage or "Image Storage" in pydicom.uid.UID(storage).name:
+                raise ImageError(f"{self.entry.name}: Rows is missing, expected a whole number above 0")
+            return False
+        return True
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -197,6 +246,41 @@ class DicomFile:
             found = self.text("TransferSyntaxUID", self.header.file_meta) or "missing"
             raise ImageError(f"{self.entry.name}: TransferSyntaxUID is {found:.80}, expected one that is known")
         return uid
+
+    def is_padding(self, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Which stored values lie outside of the picture (DICOM PS3.3, C.7.5.1.1.2); None where the file names none.
+
+        Raises:
+            ImageError: what names them is no number.
+        """
+        first = self.numbers("PixelPaddingValue", 1)
+        if first is None:
+            return None
+        last = self.numbers("PixelPaddingRangeLimit", 1)
+        low, high = sorted((float(first[0]), float((first if last is None else last)[0])))
+        return np.asarray((stored >= low) & (stored <= high))
+
+    def is_copy_of(self, other: "DicomFile") -> bool:
+        """Whether both hold the same pictures of the same place.
+
+        Raises:
+            ImageError: pixels cannot be decoded.
+        """
+        if self.entry.size == other.entry.size and self.entry.read() == other.entry.read():
+            return True
+        told = (
+            "InstanceNumber",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "Rows",
+            "Columns",
+            "NumberOfFrames",
+        )
+        if any(self.text(keyword) != other.text(keyword) for keyword in told):
+            return False
+        for file in (self, other):
+            file.check_pixels()
+        return np.array_equal(self.pixels(), other.pixels())
 
     def check_pixels(self) -> None:
         """Holds what the header says of the pixels against the limits and the bytes that there are.
@@ -298,8 +382,14 @@ def _parse(entry: Entry, *, stop_before_pixels: bool = False) -> Any:
     pydicom = require("pydicom", extra="dicom")
     data = entry.read()
     with naming(entry.name, "is a broken DICOM file"):
+        if _BARE_DATASET.match(data) and data[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
+            raise ImageError(
+                f"{entry.name}: is DICOM without preamble and file meta information (PS3.10, 7.1), which say how it is "
+                "encoded: convert it, for instance with dcmconv of DCMTK"
+            )
         _check_deflated(data, entry.name)
-        dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=stop_before_pixels)
+        force = data.startswith(_BARE_META)
+        dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=stop_before_pixels, force=force)
         dataset.buffer = None  # Which would keep all bytes of the file.
         return dataset
 
@@ -320,7 +410,7 @@ def _check_deflated(data: bytes, name: str) -> None:
 
 def _meta_end(data: bytes) -> int:
     """Where the dataset begins, after the elements of group 0002 (DICOM PS3.10, 7.1)."""
-    at = _PREAMBLE + len(_MAGIC)
+    at = 0 if data.startswith(_BARE_META) else _PREAMBLE + len(_MAGIC)
     while data[at : at + 2] == _META_GROUP:
         is_long = data[at + 4 : at + 6] in _LONG_VRS
         length = data[at + 8 : at + 12] if is_long else data[at + 6 : at + 8]

@@ -9,6 +9,7 @@ from typing import IO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo, is_zipfile
 
 from gliogate.errors import ImageError
+from gliogate.scans import files_below
 from gliogate.volumes.limits import MAX_BYTES, MAX_FILES, naming
 
 _ENCRYPTED: Final = 0x1
@@ -59,13 +60,12 @@ def open_entries(path: Path) -> Iterator[list[Entry]]:
     Nothing is unpacked to disk.
 
     Raises:
-        ImageError: there are too many files, or the zip is broken, encrypted, compressed other than by deflate, too
-            large, or has a path that leaves it.
+        ImageError: there are too many files, a folder cannot be read, or the zip is broken, encrypted, compressed other
+            than by deflate, too large, or has a path that leaves it.
     """
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         entries = []
-        for file in files:
+        for file in files_below(path):
             entries.append(entry_of(file))
             _check_count(len(entries), path)
         yield sorted(entries, key=lambda entry: entry.name)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
 from gliogate.volumes.extras import require
-from gliogate.volumes.layout import spacing_of
+from gliogate.volumes.layout import Layout, spacing_of
 from gliogate.volumes.limits import check_shape, naming
 from gliogate.volumes.volume import Series, to_finite_float32
 
@@ -41,15 +41,25 @@ def read_nifti(path: Path) -> Series:
     with naming(name):
         header = _read_header(path, nibabel)
         shape = _check_header(header, name)
-        affine, notes = _affine(header, name)
+        affine = _affine(header, name)
     with naming(name, "is damaged or cut short"):
-        spec = (shape, header.get_data_dtype(), header.get_data_offset(), *header.get_slope_inter())
+        slope, inter = header.get_slope_inter()  # None where scl_slope is 0, NaN or infinite: no scaling.
+        scaling = (1.0, 0.0) if slope is None else (slope, inter)
+        spec = (shape, header.get_data_dtype(), header.get_data_offset(), *scaling)
         with np.errstate(over="ignore", invalid="ignore"):  # What overflows is infinite, and told so.
             voxels = np.asarray(nibabel.arrayproxy.ArrayProxy(name, spec))
     if voxels.dtype != np.uint8:
         voxels = to_finite_float32(voxels, name)
     i, j, k = (float(step) for step in spacing_of(affine))
-    return Series(voxels, affine, (i, j, k), name, (path,), notes, origin=header)
+    if int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0:
+        return Series(voxels, affine, (i, j, k), name, (path,), origin=header)
+    has_unit = header.get_xyzt_units()[0] == "mm"  # Without one, pixdim is mostly what a program put there for want.
+    unknown, zero = "orientation is", "sform_code and qform_code are 0"
+    if not has_unit:
+        unknown, zero = "spacing and orientation are", f"{zero}, xyzt_units is unknown"
+    notes = (f"{name}: {unknown} unknown: {zero}; slices are shown as if the axes ran left, front, up",)
+    spacing = (i, j, k) if has_unit else None
+    return Series(voxels, None, spacing, name, (path,), notes, assumed_layout=Layout.of(affine), origin=header)
 
 
 def _read_header(path: Path, nibabel: Any) -> Any:
@@ -94,7 +104,7 @@ def _check_header(header: Any, name: str) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _affine(header: Any, name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _affine(header: Any, name: str) -> NDArray[np.float64]:
     pixdim = header["pixdim"][1:4].astype(np.float64)
     if not (np.isfinite(pixdim) & (pixdim > 0)).all():
         raise ImageError(f"{name}: pixdim is {pixdim.tolist()}, expected spacings above 0 mm")
@@ -104,6 +114,4 @@ def _affine(header: Any, name: str) -> tuple[NDArray[np.float64], tuple[str, ...
         volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else np.nan
     if not _SMALLEST_MM3 < volume < _LARGEST_MM3:
         raise ImageError(f"{name}: {field} gives the affine {affine[:3].tolist()}, expected one that can be inverted")
-    if int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0:
-        return affine, ()
-    return affine, (f"{name}: sform_code and qform_code are 0: orientation is a guess (the axes run left, front, up)",)
+    return affine

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
 from gliogate.images import EXTENSIONS as PICTURE_EXTENSIONS
+from gliogate.scans import MASK_SUFFIX, files_below
 from gliogate.volumes.arrays import is_of_slices, map_npy, of_array, read_npy, read_pictures
 from gliogate.volumes.dicom import Choice, read_dicom, read_dicom_series
 from gliogate.volumes.dicom_file import is_dicom
 from gliogate.volumes.entries import entry_of, open_entries
 from gliogate.volumes.limits import naming
 from gliogate.volumes.nifti import is_nifti, read_nifti
-from gliogate.volumes.sequences import SEQUENCES, Sequence3, pick, recognise
+from gliogate.volumes.sequences import SEQUENCES, Kind, Sequence3, pick, recognise
 from gliogate.volumes.volume import Series, Volume, combine
 
 Source = str | os.PathLike[str]
@@ -37,13 +38,14 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None, window: b
     """Reads the slices of a head.
 
     A source with one sequence is taken for FLAIR, which then stands in for the others, as the networks were trained;
-    unless it calls itself T1.
+    unless it calls itself T1, or a mask, a map or a localizer. Where it does not call itself FLAIR, a note says so.
 
     Args:
         source: one of
 
             - a DICOM file, a folder of DICOM files or a zip of them, with one series or several;
-            - a NIfTI file (`.nii`, `.nii.gz`), or a folder with one for each sequence (`*_flair`, `*_t1`, `*_t1ce`, …);
+            - a NIfTI file (`.nii`, `.nii.gz`), or a folder with one for each sequence (`*_flair`, `*_t1`, `*_t1ce`, …),
+              without its masks (`*_mask`);
             - a folder of numbered pictures, as the Kaggle set has them, without its masks (`*_mask.*`);
             - a `.npy` file or an array, (N, H, W) or (N, H, W, 3), of integers or floats;
             - a mapping from `pre`, `flair` and `post` to DICOM or NIfTI of the same geometry; FLAIR has to be there.
@@ -58,7 +60,7 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None, window: b
 
     Raises:
         ImageError: the source cannot be read, is too large (`gliogate.volumes.limits`), does not say which of its
-            series to read, or mixes geometries.
+            series to read, or mixes geometries or patients.
         MissingExtraError: the extra that reads it is not installed.
     """
     if isinstance(source, np.ndarray):
@@ -78,8 +80,7 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None, window: b
     if path.is_dir():
         return _read_folder(path)
     if is_nifti(path):
-        picked = pick({path: recognise(path.name)}, where=str(path), ask=_ASK)
-        return combine({kind: read_nifti(file) for kind, file in picked.items()})
+        return _read_niftis({path: recognise(path.name)}, where=path)
     if path.suffix.lower() == ".npy":
         return read_npy(path)
     hint = ": a volume is a folder of such" if path.suffix.lower() in PICTURE_EXTENSIONS else ""
@@ -93,8 +94,7 @@ def is_volume(path: Path) -> bool:
     """
     try:
         if path.is_dir():
-            below = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            return any(_is_dicom_file(file) or (is_nifti(file) and file.parent == path) for file in below)
+            return any(_is_dicom_file(file) or (is_nifti(file) and file.parent == path) for file in files_below(path))
         if path.suffix.lower() == ".npy":
             return is_of_slices(map_npy(path).shape)
         return is_nifti(path) or _is_dicom_file(path) or (path.suffix.lower() != ".npz" and is_zipfile(path))
@@ -126,8 +126,12 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _checked(series: Choice | None) -> Choice | None:
-    if series is not None and not isinstance(series, str):
-        _check_keys(series)
+    if series is None or isinstance(series, str):
+        return series
+    if not isinstance(series, Mapping):
+        expected = "a UID, number or description as text, or a mapping from sequences to such"
+        raise ImageError(f"series is {series!r}, of type {type(series).__name__}, expected {expected}")
+    _check_keys(series)
     return series
 
 
@@ -161,15 +165,27 @@ def _read_series(path: Path, choice: str | None, *, window: bool) -> Series:
 
 def _read_folder(folder: Path) -> Volume:
     """Reads a folder that holds no DICOM: NIfTI files by their names, or else pictures."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and is_nifti(path))
+    files = sorted(path for path in files_below(folder) if path.parent == folder and is_nifti(path))
     if not files:
         return read_pictures(folder)
-    # What all names begin with is the patient's, not the sequence's.
-    words = [re.split(r"[_\-. ]", path.name) for path in files]
-    shared = len(list(takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False)))) if len(files) > 1 else 0
-    kinds = {path: recognise(" ".join(own[shared:])) for path, own in zip(files, words, strict=True)}
-    picked = pick(kinds, where=str(folder), ask=_ASK)
-    volume = combine({kind: read_nifti(path) for kind, path in picked.items()})
-    ignored = [path.name for path in files if path not in picked.values()]
+    # Without any but masks, reading them will tell.
+    scans = [path for path in files if not _stem(path).endswith(MASK_SUFFIX)] or files
+    # What all names begin with is the patient's, not the sequence's; of one that has no more, it has to do.
+    words = [re.split(r"[_\-. ]", _stem(path)) for path in scans]
+    shared = len(list(takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False)))) if len(scans) > 1 else 0
+    kinds = {path: recognise(" ".join(own[shared:] or own)) for path, own in zip(scans, words, strict=True)}
+    volume = _read_niftis(kinds, where=folder)
+    ignored = [path.name for path in files if path not in volume.source]
     notes = (*volume.notes, *([f"{folder}: left out {', '.join(ignored)}"] if ignored else []))
     return replace(volume, notes=notes)
+
+
+def _read_niftis(kinds: Mapping[Path, Kind], *, where: Path) -> Volume:
+    picked = pick(kinds, where=str(where), ask=_ASK)
+    volume = combine({kind: read_nifti(file) for kind, file in picked.sequences.items()})
+    return replace(volume, notes=(*volume.notes, *picked.notes))
+
+
+def _stem(nifti: Path) -> str:
+    """A file's name in small letters, without its extensions."""
+    return re.sub(r"\.nii(\.gz)?$", "", nifti.name.lower())

@@ -1,5 +1,6 @@
 """Writing the mask of a volume as a DICOM segmentation."""
 
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,18 @@ from gliogate.volumes.dicom import DicomOrigin
 from gliogate.volumes.extras import require
 from gliogate.volumes.limits import naming
 
+REPEATED: Final = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+"""What highdicom takes from the source. DICOM lets all of it be empty (type 2), and anonymizers often leave it out."""
+
 SERIES_NUMBER: Final = 9001
 """High enough to lie behind what a scanner makes."""
 
@@ -24,7 +37,7 @@ def write_dicom_seg(analysis: VolumeAnalysis, path: Path) -> None:
     if not isinstance(volume.origin, DicomOrigin):
         raise ImageError(f"{source}, is not DICOM: a DICOM segmentation has to refer to DICOM instances")
     if volume.affine is None:
-        raise ImageError(f"{source}, does not say where its slices lie: {'; '.join(volume.notes)}")
+        raise ImageError(f"{source}, does not say where its slices lie, see the volume's notes")
     if not analysis.mask.any():
         raise ImageError("the mask is empty: there is nothing to write as a DICOM segmentation")
     highdicom = require("highdicom", extra="dicom")
@@ -33,9 +46,19 @@ def write_dicom_seg(analysis: VolumeAnalysis, path: Path) -> None:
     if len(volume.origin.headers) == 1:
         frames = frames[np.argsort(volume.origin.frames)]
     with naming(source, "lacks what a DICOM segmentation repeats of it"):
-        segmentation = _segmentation(highdicom, list(volume.origin.headers), np.ascontiguousarray(frames))
+        first, *others = volume.origin.headers
+        segmentation = _segmentation(highdicom, [_filled(first), *others], np.ascontiguousarray(frames))
     with replacing(path) as draft:
         segmentation.save_as(draft)
+
+
+def _filled(header: Any) -> Any:
+    """A header with empty values for what it lacks of `REPEATED`."""
+    filled = deepcopy(header)
+    for keyword in REPEATED:
+        if keyword not in filled:
+            setattr(filled, keyword, None)
+    return filled
 
 
 def _segmentation(highdicom: Any, headers: list[Any], frames: Any) -> Any:

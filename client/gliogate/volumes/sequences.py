@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from gliogate.contract import CHANNELS
 from gliogate.errors import ImageError
@@ -12,6 +12,10 @@ Sequence3 = Literal["pre", "flair", "post"]
 
 SEQUENCES: Final[tuple[Sequence3, ...]] = ("pre", "flair", "post")
 CHANNEL_OF: Final[Mapping[Sequence3, str]] = dict(zip(SEQUENCES, CHANNELS, strict=True))
+
+Kind = Sequence3 | Literal["derived"] | None
+"""What a file or series is by its description: a sequence, something derived from one or no picture of the head for the
+networks (a mask, a map, a localizer), or not recognised."""
 
 Candidate = TypeVar("Candidate")
 
@@ -24,12 +28,14 @@ _BEFORE: Final = re.compile(rf"{_START}((pre|w/?o|without|non?)[ _-]*{_AGENT}|pr
 _AFTER: Final = re.compile(
     rf"{_START}(post\w*|t1(c|ce|gd|gad)|contrast|gad(o\w*)?|gd|km|mdc|ce|c\+){_END}|\+ ?{_AGENT}{_END}"
 )
-# `sub-01` is how BIDS names a subject, not a subtraction.
-_DERIVED: Final = re.compile(rf"{_START}(sub(?!-)|subtraction|adc|dwi|map|mask|seg|label|localizer|scout|mip){_END}")
+# `sub-01` is how BIDS names a subject, not a subtraction; others write `sub_01`.
+_DERIVED: Final = re.compile(
+    rf"{_START}(sub(?!-|[ _]?\d)|subtraction|adc|dwi|map|mask|seg|label|locali[sz]er|scout|mip){_END}"
+)
 
 
-def recognise(description: str, *, contrast_agent: bool = False) -> Sequence3 | None:
-    """Tells a sequence by its description; None where that would be a guess.
+def recognise(description: str, *, contrast_agent: bool = False) -> Kind:
+    """Tells a sequence, or what is derived from one, by its description; None where that would be a guess.
 
     Args:
         description: a series description or a file's name.
@@ -37,7 +43,7 @@ def recognise(description: str, *, contrast_agent: bool = False) -> Sequence3 | 
     """
     text = description.casefold()
     if _DERIVED.search(text):
-        return None
+        return "derived"
     is_t1 = bool(_T1.search(text))
     if _FLAIR.search(text):
         return None if is_t1 else "flair"  # A "T1 FLAIR" is weighted otherwise than what the networks know as FLAIR.
@@ -50,17 +56,28 @@ def recognise(description: str, *, contrast_agent: bool = False) -> Sequence3 | 
     return "post" if after else "pre"
 
 
-def pick(candidates: Mapping[Candidate, Sequence3 | None], *, where: str, ask: str) -> dict[Sequence3, Candidate]:
+class Picked(NamedTuple, Generic[Candidate]):
+    """What was picked.
+
+    Attributes:
+        sequences: FLAIR's candidate, and those of the other sequences that are there.
+        notes: what was taken without having been recognised.
+    """
+
+    sequences: dict[Sequence3, Candidate]
+    notes: tuple[str, ...] = ()
+
+
+def pick(candidates: Mapping[Candidate, Kind], *, where: str, ask: str) -> Picked[Candidate]:
     """Picks one candidate for each sequence out of what was recognised.
 
     Args:
-        candidates: files or series, as text they describe themselves, and the sequence that each was told to be.
+        candidates: files or series, as text they describe themselves, and what each was told to be.
         where: they are from, for the error.
         ask: how to choose, for the error.
 
     Returns:
-        FLAIR's candidate, and those of the other sequences that are there. A single candidate is FLAIR, unless it was
-        recognised as another sequence.
+        The candidates. A single one is FLAIR, unless it was recognised as something else.
 
     Raises:
         ImageError: two candidates are the same sequence, or none is FLAIR.
@@ -68,14 +85,15 @@ def pick(candidates: Mapping[Candidate, Sequence3 | None], *, where: str, ask: s
     listed = "; ".join(f"{candidate} ({kind or 'not recognised'})" for candidate, kind in candidates.items())
     if len(candidates) == 1:
         [(only, kind)] = candidates.items()
-        if kind in (None, "flair"):
-            return {"flair": only}
+        if kind is None:
+            return Picked({"flair": only}, (f"{where}: taken for FLAIR, for want of others; its name does not say so",))
     picked: dict[Sequence3, Candidate] = {}
     for candidate, kind in candidates.items():
+        if kind is None or kind == "derived":
+            continue
         if kind in picked:
             raise ImageError(f"{where}: more than one {kind} among {listed}: {ask}")
-        if kind is not None:
-            picked[kind] = candidate
+        picked[kind] = candidate
     if "flair" not in picked:
         raise ImageError(f"{where}: no FLAIR recognised among {listed}: {ask}")
-    return picked
+    return Picked(picked)

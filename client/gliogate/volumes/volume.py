@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS
 from gliogate.errors import ImageError
-from gliogate.images import WHITE_PERCENTILE
+from gliogate.images import LARGEST_VALUE, WHITE_PERCENTILE
 from gliogate.volumes.layout import Layout, Plane, Scalar, spacing_of
 from gliogate.volumes.sequences import CHANNEL_OF, SEQUENCES, Sequence3
 
@@ -19,9 +19,6 @@ GEOMETRY_TOLERANCE: Final = 0.5
 
 SQUARE_RATIO: Final = 1.2
 """Up to which ratio of their sides pixels pass for square."""
-
-LARGEST_VALUE: Final = 1e30
-"""What a voxel may hold: far more than any scanner's, and little enough to reckon with in 32 bits."""
 
 Range = tuple[float, float]
 """The source's values that became 0 and 255."""
@@ -39,6 +36,8 @@ class Series:
         source: the files.
         notes: what was found remarkable.
         window: the values that are to become 0 and 255; None for the volume's own.
+        identity: what its source says of whose it is, of `PatientID`, `StudyInstanceUID` and `FrameOfReferenceUID`.
+        assumed_layout: how slices are laid into a grid without an affine.
         origin: the source's own headers, for those who write back into its format.
     """
 
@@ -49,12 +48,14 @@ class Series:
     source: tuple[Path, ...]
     notes: tuple[str, ...] = ()
     window: Range | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+    assumed_layout: Layout = field(default_factory=Layout)
     origin: Any = field(default=None, repr=False)
 
     @property
     def layout(self) -> Layout:
         """How slices are laid into its grid."""
-        return Layout() if self.affine is None else Layout.of(self.affine)
+        return self.assumed_layout if self.affine is None else Layout.of(self.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,7 @@ class Volume:
         spacing_mm: between neighbours along columns (x), rows (y) and slices; None where the source does not say.
         source: the files.
         notes: what the reader should know: what stands in, what is not known, what was left out.
+        series: what each of `sequences` was read from, in their order; empty where the slices held all of them.
         origin: the headers of FLAIR's source, for `gliogate.volumes.writing`.
     """
 
@@ -86,6 +88,7 @@ class Volume:
     spacing_mm: tuple[float, float, float] | None
     source: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
     origin: Any = field(default=None, repr=False)
 
     @property
@@ -117,6 +120,7 @@ class Volume:
             "source": [str(path) for path in self.source],
             "shape": list(self.slices.shape[:3]),
             "sequences": list(self.sequences),
+            "series": list(self.series),
             "plane": self.plane,
             "spacing_mm": self.spacing_mm and list(self.spacing_mm),
             "notes": list(self.notes),
@@ -141,7 +145,7 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
             off by more than half of the smallest spacing.
 
     Raises:
-        ImageError: FLAIR is missing, or the geometries differ.
+        ImageError: FLAIR is missing, the geometries differ, or the series are of several patients.
     """
     if "flair" not in series:
         raise ImageError(f"FLAIR is missing: it stands in for others, but only {', '.join(series)} are given")
@@ -149,11 +153,18 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     planes: dict[Sequence3, NDArray[np.uint8]] = {}
     ranges: dict[Sequence3, Range] = {}
     for kind, one in series.items():
+        _check_patient(flair, one)
         _check_geometry(flair, one)
         planes[kind], ranges[kind] = _to_uint8(one.layout.to_slices(one.voxels), one.window)
     missing = [CHANNEL_OF[kind] for kind in SEQUENCES if kind not in series]
     notes = [f"{flair.name}: FLAIR stands in for {' and '.join(missing)}"] if missing else []
     notes += [note for one in series.values() for note in one.notes]
+    notes += [
+        f"{one.name} and {flair.name} have different {field}: are they of one head, at one time?"
+        for one in series.values()
+        for field in ("StudyInstanceUID", "FrameOfReferenceUID")
+        if _differs(flair, one, field)
+    ]
     layout = flair.layout
     through, rows, columns = layout.axes
     spacing = flair.spacing_mm and (flair.spacing_mm[columns], flair.spacing_mm[rows], flair.spacing_mm[through])
@@ -173,6 +184,7 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
         spacing_mm=spacing,
         source=tuple(dict.fromkeys(path for one in series.values() for path in one.source)),
         notes=tuple(notes),
+        series=tuple(series[kind].name for kind in SEQUENCES if kind in series),
         origin=flair.origin,
     )
 
@@ -248,6 +260,20 @@ def _to_uint8(values: NDArray[Any], window: Range | None = None) -> tuple[NDArra
     return scaled, (black, white)
 
 
+def _differs(ours: Series, theirs: Series, field: str) -> bool:
+    """Whether both say of whom they are, and say so differently."""
+    said = [one.identity.get(field) for one in (ours, theirs)]
+    return all(said) and said[0] != said[1]
+
+
+def _check_patient(flair: Series, other: Series) -> None:
+    if _differs(flair, other, "PatientID"):
+        first, second = (one.identity["PatientID"] for one in (other, flair))
+        raise ImageError(
+            f"{other.name} and {flair.name} have different PatientID, {first!r} and {second!r}: expected one patient"
+        )
+
+
 def _check_geometry(flair: Series, other: Series) -> None:
     if other is flair:
         return
@@ -260,8 +286,21 @@ def _check_geometry(flair: Series, other: Series) -> None:
         for one in (other, flair)
     ]
     if affines[0] is None or affines[1] is None:
+        _check_spacing(flair, other, described)
         return
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(shapes[0]) - 1), 1]
     distance = float(np.linalg.norm(((affines[0] - affines[1]) @ corners.T)[:3], axis=0).max())
     if distance > GEOMETRY_TOLERANCE * float(spacing_of(affines[1]).min()):
         raise ImageError(f"{described}: corners are up to {distance:.1f} mm apart; bring them onto one grid first")
+
+
+def _check_spacing(flair: Series, other: Series, described: str) -> None:
+    """Holds the sizes of two grids against each other, where it is not known where they lie."""
+    if flair.spacing_mm is None or other.spacing_mm is None:
+        return
+    theirs = np.array(other.spacing_mm)[list(other.layout.axes)]
+    ours = np.array(flair.spacing_mm)[list(flair.layout.axes)]
+    lengths = np.array(flair.layout.to_slices(flair.voxels).shape) - 1
+    if (np.abs(theirs - ours) * lengths).max() > GEOMETRY_TOLERANCE * ours.min():
+        said = " and ".join(" x ".join(f"{mm:g}" for mm in spacing) for spacing in (theirs, ours))
+        raise ImageError(f"{described}: {said} mm along slices, rows and columns")

@@ -107,7 +107,8 @@ def write_csv(analysis: VolumeAnalysis, path: Path) -> None:
 def write_json(analysis: VolumeAnalysis, path: Path) -> None:
     """Writes all but the pixels; see `VolumeAnalysis.save_json`."""
     with replacing(path) as draft:
-        draft.write_text(analysis.to_json() + "\n", encoding="utf-8")
+        # A source's name that is no UTF-8 becomes an escape, which JSON has, too.
+        draft.write_text(analysis.to_json() + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _overlay(analysis: VolumeAnalysis, index: int) -> NDArray[np.uint8]:

@@ -62,10 +62,10 @@ VALUES = st.one_of(
     st.none(), st.just(""), NUMBERS, st.lists(NUMBERS, max_size=7), st.text("0123456789.eE+-\\ax", max_size=9)
 )
 KEYWORDS = """
-    BitsAllocated BitsStored Columns HighBit ImageOrientationPatient ImagePositionPatient InstanceNumber NumberOfFrames
-    PhotometricInterpretation PixelPaddingValue PixelRepresentation PixelSpacing RescaleIntercept RescaleSlope Rows
-    SamplesPerPixel SeriesInstanceUID SeriesNumber SliceThickness SpacingBetweenSlices VOILUTFunction WindowCenter
-    WindowWidth
+    BitsAllocated BitsStored Columns HighBit ImageOrientationPatient ImagePositionPatient InstanceNumber
+    NumberOfFrames PatientID PhotometricInterpretation PixelPaddingRangeLimit PixelPaddingValue PixelRepresentation
+    PixelSpacing RescaleIntercept RescaleSlope Rows SamplesPerPixel SeriesInstanceUID SeriesNumber SliceThickness
+    SpacingBetweenSlices VOILUTFunction WindowCenter WindowWidth
 """.split()  # noqa: SIM905  a list of twenty would take a page
 
 

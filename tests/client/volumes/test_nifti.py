@@ -113,10 +113,39 @@ def test_nifti_2_and_big_endian_are_read(tmp_path):
         assert np.allclose(volume.affine, RAS)
 
 
-def test_without_an_orientation_the_guess_is_said(tmp_path):
+@pytest.mark.parametrize("slope", [0, np.nan, np.inf, -np.inf])
+def test_a_slope_that_means_no_scaling_is_none(tmp_path, slope):
+    path = write_nifti(tmp_path / "head.nii", HEAD)
+    patched(112, float32(slope, 7))(path)
+
+    assert read_volume(path).ranges[1] == (0, np.percentile(HEAD, 99.9))
+
+
+def test_without_an_orientation_it_is_unknown_and_slices_look_as_they_mostly_do(tmp_path):
     volume = read_volume(write_nifti(tmp_path / "head.nii", HEAD, None))
 
-    assert "sform_code and qform_code are 0: orientation is a guess" in volume.notes[1]
+    assert volume.affine is volume.plane is volume.spacing_mm is volume.voxel_ml is None
+    assert "spacing and orientation are unknown: sform_code and qform_code are 0, xyzt_units" in volume.notes[1]
+    assert np.array_equal(volume.slices, read_volume(write_nifti(tmp_path / "b.nii", HEAD[::-1])).slices)
+
+
+def test_without_an_orientation_a_spacing_in_mm_is_known(tmp_path):
+    def write(name: str, spacing: tuple[float, float, float]):
+        image = nibabel.Nifti1Image(HEAD, None)
+        image.header.set_zooms(spacing)
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, tmp_path / name)
+        return tmp_path / name
+
+    flair = write("flair.nii", SPACING)
+    volume = read_volume(flair)
+
+    assert volume.spacing_mm == pytest.approx(SPACING)
+    assert volume.voxel_ml == pytest.approx(np.prod(SPACING) / 1000)
+    assert volume.affine is volume.plane is None
+    assert "orientation is unknown: sform_code and qform_code are 0; slices are shown" in volume.notes[1]
+    with pytest.raises(ImageError, match=r"different geometry: 4 x 0\.8 x 0\.9 and 5 x 0\.8 x 0\.9 mm along slices"):
+        read_volume({"flair": flair, "pre": write("t1.nii", (0.9, 0.8, 4))})
 
 
 def test_three_files_become_the_three_channels_whatever_their_orientation(tmp_path):
@@ -160,6 +189,45 @@ def test_a_file_that_calls_itself_t1_is_not_taken_for_flair_by_itself(tmp_path):
     with pytest.raises(ImageError, match=r"no FLAIR recognised among .*T1w\.nii\.gz \(pre\): say which is which"):
         read_volume(path)
     assert read_volume({"flair": path}).sequences == ("FLAIR",)
+
+
+@pytest.mark.parametrize("name", ["pat_seg.nii.gz", "pat_mask.nii.gz", "adc.nii"])
+def test_what_is_derived_from_a_scan_is_not_taken_for_flair_by_itself(tmp_path, name):
+    path = write_nifti(tmp_path / name, HEAD)
+
+    for source in (path, tmp_path):
+        with pytest.raises(ImageError, match=r"no FLAIR recognised among .*\(derived\): say which is which"):
+            read_volume(source)
+    assert read_volume({"flair": path}).sequences == ("FLAIR",)
+
+
+def test_a_single_file_that_does_not_say_what_it_is_is_noted(tmp_path):
+    recognised = read_volume(write_nifti(tmp_path / "x_flair.nii", HEAD))
+    other = read_volume(write_nifti(tmp_path / "x_t2.nii", HEAD))
+
+    assert recognised.notes[1:] == ()
+    assert other.notes[1:] == (f"{other.source[0]}: taken for FLAIR, for want of others; its name does not say so",)
+
+
+@pytest.mark.parametrize(
+    ("scan", "other", "noted"),
+    [("x_flair", "x_flair_mask", 0), ("scan", "scan_mask", 1), ("x_flair", "x_flair_bet", 0)],
+)
+def test_what_lies_beside_a_scan_hides_neither_it_nor_its_name(tmp_path, scan, other, noted):
+    path = write_nifti(tmp_path / f"{scan}.nii.gz", HEAD)
+    write_nifti(tmp_path / f"{other}.nii.gz", HEAD)
+
+    volume = read_volume(tmp_path)
+
+    assert volume.source == (path,)
+    assert volume.notes[-1] == f"{tmp_path}: left out {other}.nii.gz"
+    assert len(volume.notes) == 2 + noted
+
+
+def test_a_volume_says_what_each_channel_was_read_from(tmp_path):
+    paths = [write_nifti(tmp_path / name, HEAD) for name in ("x_t1.nii", "x_flair.nii")]
+
+    assert read_volume(tmp_path).to_dict()["series"] == list(map(str, paths))
 
 
 def test_8_bit_voxels_are_taken_as_they_are(tmp_path):

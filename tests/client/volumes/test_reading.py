@@ -11,7 +11,7 @@ from volume_files import write_kaggle
 import gliogate.volumes
 from gliogate import ImageError
 from gliogate.phantom import make_phantoms
-from gliogate.volumes import read_volume
+from gliogate.volumes import arrays, limits, read_volume
 from gliogate.volumes.sequences import recognise
 
 PHANTOMS = list(make_phantoms(12, seed=3))
@@ -97,6 +97,30 @@ def test_npy_files_that_lie(tmp_path):
         read_volume(path)
 
 
+def test_pictures_too_large_for_a_volume_are_not_decoded(tmp_path, monkeypatch):
+    folder = write_kaggle(tmp_path / "patient", SLICES, MASKS)
+    monkeypatch.setattr(limits, "MAX_VOXELS", 12 * 256 * 256 - 1)
+    monkeypatch.setattr(arrays, "read_pixels", None)
+
+    with pytest.raises(ImageError, match="patient: pictures and their size: 12 x 256 x 256 is too large"):
+        read_volume(folder)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    folder = write_kaggle(tmp_path / "study" / "patient", SLICES, MASKS)
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    with pytest.raises(ImageError, match=r"patient: Permission denied$"):
+        read_volume(tmp_path)
+
+
 def test_pictures_that_do_not_belong_together_are_named(tmp_path):
     folder = write_kaggle(tmp_path / "patient", SLICES, MASKS)
     cv2.imwrite(str(folder / "patient_5.tif"), SLICES[4, :200])
@@ -175,9 +199,12 @@ def test_wrong_arguments_are_named(tmp_path):
         ("T1 C+", "post"),
         ("t1_mprage_tra_KM", "post"),
         ("AX T1 GD", "post"),
-        ("SUB T1 POST-PRE", None),
+        ("SUB T1 POST-PRE", "derived"),
+        ("x_flair_mask", "derived"),
+        ("sub_01_flair", "flair"),
         ("AX T2", None),
-        ("ADC", None),
+        ("ADC", "derived"),
+        ("3-plane LOCALISER", "derived"),
         ("", None),
     ],
 )

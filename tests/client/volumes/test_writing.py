@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import resource
 
 import cv2
@@ -23,6 +24,7 @@ from volume_files import (
 
 from gliogate import ImageError
 from gliogate.volumes import VolumeAnalysis, read_volume
+from gliogate.volumes.segmentation import REPEATED
 
 HEAD, AFFINE = axial_dicom_affine()
 TUMOR = to_axial(make_tumor())
@@ -165,6 +167,34 @@ def test_a_dicom_segmentation_of_slices_that_were_cut_anew(tmp_path):
     assert np.array_equal(mask, make_tumor())
 
 
+def test_a_dicom_segmentation_of_a_source_without_names(tmp_path):
+    """An anonymizer took out all that DICOM lets be empty."""
+    instances = make_instances(HEAD, AFFINE)
+    for instance in instances:
+        for keyword in (*REPEATED, "ReferringPhysicianName", "PositionReferenceIndicator"):
+            del instance[keyword]
+    found = analyze_dicom(write_dicom(tmp_path / "study", instances))
+
+    found.save_dicom_seg(tmp_path / "mask.dcm")
+
+    segmentation, mask = read_segmentation(tmp_path / "mask.dcm")
+    assert np.array_equal(mask, make_tumor())
+    assert not any(segmentation[keyword].value for keyword in REPEATED)
+    assert segmentation.StudyInstanceUID == instances[0].StudyInstanceUID
+    assert "PatientID" not in found.volume.origin.headers[0]
+
+
+def test_a_source_whose_name_is_no_text_is_in_the_json(tmp_path):
+    folder = tmp_path / os.fsdecode(b"gr\xfc\xdfe")
+    folder.mkdir()
+    volume = read_volume(write_nifti(folder / "head.nii", make_head()))
+
+    VolumeAnalysis.of(volume, analyses_of(TUMOR)).save_json(tmp_path / "found.json")
+
+    (source,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["source"]
+    assert os.fsencode(source) == os.fsencode(folder / "head.nii")
+
+
 def test_what_cannot_be_a_dicom_segmentation_says_why(tmp_path, found):
     instances = make_instances(HEAD, AFFINE)
     folder = write_dicom(tmp_path / "study", instances)
@@ -181,7 +211,7 @@ def test_what_cannot_be_a_dicom_segmentation_says_why(tmp_path, found):
     for instance in instances:
         del instance.ImagePositionPatient
         instance.InstanceNumber = 9 - instance.InstanceNumber
-    with pytest.raises(ImageError, match=r"does not say where its slices lie: .*ImagePositionPatient"):
+    with pytest.raises(ImageError, match="does not say where its slices lie, see the volume's notes"):
         analyze_dicom(write_dicom(folder, instances)).save_dicom_seg(tmp_path / "mask.dcm")
     assert not list(tmp_path.glob("*mask.dcm"))
 

@@ -1,6 +1,6 @@
-"""The size that a compressed frame says it has, read from its header alone.
+"""The size that a compressed picture says it has, read from its header alone.
 
-A decoder asks for the memory that the codestream names, whatever the DICOM file around it says.
+A decoder asks for the memory that the codestream names, whatever a DICOM file around it says.
 JPEG: ITU-T T.81, B.2.2; JPEG-LS: T.87, C.2.2; JPEG 2000: T.800, A.5.1.
 """
 
