@@ -11,6 +11,7 @@ import keras
 
 from training.models.flagship import flagship
 from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
+from training.models.mobilenetv2_multitask import mobilenetv2_multitask
 from training.models.resnet50 import resnet50_detector
 from training.models.resnet50_unet import resnet50_unet
 from training.models.resunet import resunet_segmenter
@@ -23,6 +24,7 @@ WHERE_STRIDE = 8
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "flagship": flagship,
     "mobilenetv2_detector": mobilenetv2_detector,
+    "mobilenetv2_multitask": mobilenetv2_multitask,
     "mobilenetv2_unet": mobilenetv2_unet,
     "resnet50_detector": resnet50_detector,
     "resnet50_unet": resnet50_unet,

@@ -2,7 +2,7 @@
 
 The slice is taken in at half its size and the mask given out at its full size, which costs a quarter of what a U-Net at
 full size does. What finds tumor is the encoder, and a coarse pyramid on it; the served detector is only that part.
-Sources: Zhang et al. 2018, arXiv:1711.10684 (residual U-Net); Lin et al. 2016, arXiv:1612.03144 (pyramid).
+Source: Zhang et al. 2018, arXiv:1711.10684 (residual U-Net).
 """
 
 import keras
@@ -11,9 +11,7 @@ from gliogate.contract import CHANNELS
 from training.models.clahe import CLAHE
 from training.models.copies import BlankCopies
 from training.models.foreground import ForegroundStandardization
-from training.models.layers import DropChannel
-
-PYRAMID_WIDTH = 64
+from training.models.multitask import detection_logits, mask_logits_from_half, normalized
 
 
 def flagship(
@@ -37,7 +35,7 @@ def flagship(
     x = CLAHE(name="clahe")(image) if clahe else image
     x = ForegroundStandardization(name="standardize")(BlankCopies(name="blank_copies")(x))
     x = keras.layers.Conv2D(filters[0], 6, strides=2, padding="same", use_bias=False, name="stem")(x)
-    x = keras.layers.ReLU()(_normalized(x))
+    x = keras.layers.ReLU()(normalized(x))
     features = []
     for level, (width, depth) in enumerate(zip(filters, depths, strict=True)):
         if level:
@@ -46,42 +44,19 @@ def flagship(
             x = _residual_block(x, width)
         features.append(x)
 
-    pyramid = _pyramid(features[-3:])
-    where = keras.layers.Conv2D(1, 1, dtype="float32", name="where_logits")(pyramid)
-    # A small tumor drowns in an average: the strongest response stands beside it.
-    evidence = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(pyramid)]
-    tumor = keras.layers.Dropout(dropout)(keras.layers.Concatenate(name="evidence")(evidence))
-    tumor = keras.layers.Dense(1, dtype="float32", name="tumor")(tumor)
-
+    detection = detection_logits(x, features[-3:], dropout=dropout)
     for width, skip in zip(reversed(filters[:-1]), reversed(features[:-1]), strict=True):
         x = keras.layers.Conv2D(width, 1, use_bias=False)(x)
         x = keras.layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _residual_block(keras.layers.Concatenate()([x, skip]), width)
-    mask = keras.layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="mask_logits")(x)
-    outputs = {"tumor": tumor, "where": DropChannel(name="where")(where), "mask": DropChannel(name="mask")(mask)}
-    return keras.Model(image, outputs, name="flagship")
-
-
-def _pyramid(features: list[keras.KerasTensor]) -> keras.KerasTensor:
-    """Coarse features, which know more, handed down to finer ones, which know better where."""
-    laterals = [keras.layers.Conv2D(PYRAMID_WIDTH, 1)(x) for x in features]
-    x = laterals.pop()
-    while laterals:
-        x = keras.layers.Add()([keras.layers.UpSampling2D(2)(x), laterals.pop()])
-    x = keras.layers.Conv2D(PYRAMID_WIDTH, 3, padding="same", use_bias=False)(x)
-    return keras.layers.ReLU(name="pyramid")(_normalized(x))
+    return keras.Model(image, detection | mask_logits_from_half(x), name="flagship")
 
 
 def _residual_block(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
     shortcut = x
     if x.shape[-1] != width:
-        shortcut = _normalized(keras.layers.Conv2D(width, 1, use_bias=False)(x))
+        shortcut = normalized(keras.layers.Conv2D(width, 1, use_bias=False)(x))
     x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-    x = keras.layers.ReLU()(_normalized(x))
-    x = _normalized(keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x))
+    x = keras.layers.ReLU()(normalized(x))
+    x = normalized(keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x))
     return keras.layers.ReLU()(keras.layers.Add()([x, shortcut]))
-
-
-def _normalized(x: keras.KerasTensor) -> keras.KerasTensor:
-    # The averages keep up with a schedule of a thousand steps.
-    return keras.layers.BatchNormalization(momentum=0.98)(x)

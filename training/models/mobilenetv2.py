@@ -35,7 +35,7 @@ def mobilenetv2_detector(*, size: int | None = 256, weights: str | None = None) 
         RecipeError: the size is no such multiple, or the weights cannot be had.
     """
     image = image_input(size)
-    features = _backbone(_grey(image), weights)
+    features = mobilenetv2_encoder(_grey(image), weights)
     average = keras.layers.GlobalAveragePooling2D()(features.output)
     tumor = keras.layers.Dense(1, dtype="float32", name="tumor")(average)
     return keras.Model(image, {"tumor": tumor}, name="mobilenetv2_detector")
@@ -53,22 +53,23 @@ def mobilenetv2_unet(*, size: int | None = 256, weights: str | None = None) -> k
     """
     image = image_input(size)
     x = _grey(image)
-    encoder = _backbone(x, weights)
+    encoder = mobilenetv2_encoder(x, weights)
     encoder.trainable = weights is None
     skips = [*(encoder.get_layer(name).output for name in SKIPS), x]
     x = decode(encoder.get_layer("block_16_project_BN").output, skips, WIDTHS)
     return keras.Model(image, {"mask": mask_logits(x, like=image)}, name="mobilenetv2_unet")
 
 
-def _grey(image: keras.KerasTensor) -> keras.KerasTensor:
-    """FLAIR three times, float32 (B, 224, 224, 3) in [-1, 1]."""
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="scale")(image[..., FLAIR : FLAIR + 1])
-    # Not keras.layers.Resizing, behind which a network that is exported runs in training mode.
-    x = ops.image.resize(x, (SIZE, SIZE), interpolation="bilinear", data_format="channels_last")
-    return keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([x, x, x])
+def mobilenetv2_encoder(image: keras.KerasTensor, weights: str | None) -> keras.Model:
+    """A MobileNetV2 without its head, on a picture (B, S, S, 3) in [-1, 1].
 
+    Args:
+        image: what it is to see.
+        weights: as `mobilenetv2_detector` takes them.
 
-def _backbone(image: keras.KerasTensor, weights: str | None) -> keras.Model:
+    Raises:
+        RecipeError: the weights cannot be had.
+    """
     file = None if weights in (None, "imagenet") else Path(weights)
     network = backbone(keras.applications.MobileNetV2, image, weights=None if file else weights)
     if file:
@@ -79,3 +80,11 @@ def _backbone(image: keras.KerasTensor, weights: str | None) -> keras.Model:
         # Keras has 0.999 here, as if any run had the steps of ImageNet's.
         quicken_statistics(network)
     return network
+
+
+def _grey(image: keras.KerasTensor) -> keras.KerasTensor:
+    """FLAIR three times, float32 (B, 224, 224, 3) in [-1, 1]."""
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="scale")(image[..., FLAIR : FLAIR + 1])
+    # Not keras.layers.Resizing, behind which a network that is exported runs in training mode.
+    x = ops.image.resize(x, (SIZE, SIZE), interpolation="bilinear", data_format="channels_last")
+    return keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([x, x, x])

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from training.errors import RecipeError
+from training.models.flagship import flagship
 from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
+from training.models.mobilenetv2_multitask import mobilenetv2_multitask
 from training.models.pretrained import backbone
 from training.models.resnet50 import resnet50_detector
 from training.models.resnet50_unet import resnet50_unet
@@ -25,7 +27,11 @@ SEGMENTERS = {
     "resnet50_unet": resnet50_unet,
     "mobilenetv2_unet": mobilenetv2_unet,
 }
-NETWORKS = DETECTORS | SEGMENTERS
+BOTH = {
+    "flagship": flagship,
+    "mobilenetv2_multitask": mobilenetv2_multitask,
+}
+NETWORKS = DETECTORS | SEGMENTERS | BOTH
 SHAPES = {"tumor": (1,), "where": (16, 16), "mask": (128, 128)}
 """Of each output for a slice of 128 x 128."""
 
@@ -82,9 +88,24 @@ def test_segmenters_say_mask(builder: Builder) -> None:
     assert set(builder().output) == {"mask"}
 
 
+@pytest.mark.parametrize("builder", BOTH.values(), ids=BOTH)
+def test_networks_for_both_tasks_share_what_detects(builder: Builder) -> None:
+    network = builder()
+    assert set(network.output) == set(SHAPES)
+    detector, segmenter = (keras.Model(network.input, network.output[output]) for output in ("tumor", "mask"))
+    shared = {layer.name for layer in detector.layers} & {layer.name for layer in segmenter.layers if layer.weights}
+    assert len(shared) > len([layer for layer in detector.layers if layer.weights]) / 2
+
+
 @pytest.mark.parametrize(
     ("builder", "size", "multiple"),
-    [(resnet50_detector, 224, 64), (resunet_segmenter, 250, 16), (resnet50_unet, 0, 32), (mobilenetv2_unet, 100, 32)],
+    [
+        (resnet50_detector, 224, 64),
+        (resunet_segmenter, 250, 16),
+        (resnet50_unet, 0, 32),
+        (mobilenetv2_unet, 100, 32),
+        (mobilenetv2_multitask, 240, 32),
+    ],
 )
 def test_a_size_that_does_not_halve_is_refused(builder: Builder, size: int, multiple: int) -> None:
     with pytest.raises(RecipeError, match=f"size: {size}, expected a multiple of {multiple} pixels"):
