@@ -117,7 +117,7 @@ def test_what_is_sent_is_what_nvidias_client_would_send(client, triton):
             [tensor],
             outputs=[InferRequestedOutput(name) for name in ("tumor_probability", "tumor_mask", "segmented")],
             request_id="study-7",
-            timeout=2_000_000,
+            timeout=1_000_000,
             parameters={"detection_threshold": 0.3, "gate": "auto"},
         )
 
