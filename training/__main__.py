@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     calibrate = commands.add_parser("calibrate", help="fit the probability and pick the operating point anew")
     _add_run(calibrate, "a run or a cross-validation")
-    calibrate.add_argument("--sensitivity", type=_share, help="of slices at least (default: the recipe's, 0.98)")
+    calibrate.add_argument("--sensitivity", type=_share, help="of slices at least (default: the recipe's)")
     _add_crossvalidation(calibrate, "take both over from this cross-validation of the same recipe")
 
     evaluate = commands.add_parser("evaluate", help="write summary.json and report.html")

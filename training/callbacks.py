@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from gliogate.files import replacing
 from training.errors import TrainingError
+from training.files import replacing
 
 Validate = Callable[[keras.Model], dict[str, float]]
 """Figures of a network on slices that it does not learn from, each named `val_…`."""
@@ -39,7 +39,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Called by Keras.
 
         Raises:
-            TrainingError: the loss is no number any more; the checkpoint stays that of the epoch before.
+            TrainingError: the loss is no number any more, or the file cannot be written; the checkpoint stays that of
+                the epoch before.
         """
         if math.isnan((logs or {}).get("loss", 0.0)):
             raise TrainingError(f"{self.path}: the loss is not a number in epoch {epoch + 1}; lower the learning rate")
@@ -103,6 +104,26 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             weights = {f"weight_{n}": weight for n, weight in enumerate(self.best_weights)}
             with replacing(self.path) as partial, partial.open("wb") as file:
                 np.savez(file, best=self.best, epoch=epoch, **weights)
+
+
+class Reseeded(keras.callbacks.Callback):
+    """Draws dropout in each epoch from the seed and the epoch's number alone.
+
+    Keras keeps the state of a network's random generators out of its file, so that a training that was interrupted
+    would drop others than one that was not. It comes before the epoch's first step, where the variables of a network
+    are in its own hands with JAX, too.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Called by Keras."""
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        rng = np.random.default_rng((self.seed, epoch))
+        for state in states:
+            state.assign(rng.integers(2**31, size=state.shape).astype(state.dtype))
 
 
 class Validation(keras.callbacks.Callback):

@@ -4,16 +4,19 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
+
 from training.calibrate import Calibration, Part, pooled
 from training.crossvalidate import crossvalidate as train_folds
 from training.data import Dataset, Split, holdout_split, read_kaggle
-from training.errors import RunError
+from training.errors import RunError, TrainingError
 from training.evaluate import evaluate as write_evaluation
 from training.evaluate import folds_of, held_out, is_repository
 from training.recipe import Recipe
 from training.recipes import find
 from training.report.table import show
 from training.run import Run, read_split
+from training.train import check_recipe
 from training.train import train as train_stages
 
 EVALUATION = Path("build/evaluation")
@@ -22,8 +25,13 @@ EVALUATION = Path("build/evaluation")
 
 def train(arguments: Namespace) -> None:
     """Trains what a recipe has; once all of it is, calibrates and evaluates it."""
-    recipe, dataset = _recipe(arguments), _dataset(arguments)
-    run = Run.create(arguments.run, recipe, _split(arguments, recipe, dataset))
+    recipe = _recipe(arguments)
+    check_recipe(recipe, arguments.stages)
+    dataset = _dataset(arguments)
+    split = _split(arguments, recipe, dataset)
+    split.check(dataset)
+    # Not before all is well: a folder that holds a run takes none of another recipe or split.
+    run = Run.create(arguments.run, recipe, split, seed=arguments.seed)
     train_stages(run, dataset, stages=arguments.stages, seed=arguments.seed, workers=arguments.workers)
     if run.is_trained() and run.split.validation:
         _judge([run], dataset, run.folder, recipe.sensitivity)
@@ -31,7 +39,9 @@ def train(arguments: Namespace) -> None:
 
 def crossvalidate(arguments: Namespace) -> None:
     """Trains every fold, then calibrates and evaluates all of them together."""
-    recipe, dataset = _recipe(arguments), _dataset(arguments)
+    recipe = _recipe(arguments)
+    check_recipe(recipe)
+    dataset = _dataset(arguments)
     runs = train_folds(
         arguments.run, dataset, recipe, folds=arguments.folds, seed=arguments.seed, workers=arguments.workers
     )
@@ -61,7 +71,16 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def export(arguments: Namespace) -> None:
-    """Writes the next version."""
+    """Writes the next version.
+
+    Raises:
+        TrainingError: Keras runs with another backend than TensorFlow, for which it exports by other packages.
+    """
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise TrainingError(
+            f"export: Keras runs with {backend}, expected TensorFlow; unset KERAS_BACKEND. What was trained with "
+            f"{backend} is exported all the same"
+        )
     from training.export import export as write_version
 
     run = Run.open(arguments.run)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gliogate.files import replacing
 from gliogate.runs import FILE_WIDTH
 from training.errors import RunError
+from training.files import replacing
 from training.metrics import patient_interval
 from training.report.frame import NONE, number, render, span
 
@@ -56,7 +56,8 @@ def compare(runs: Sequence[Path], output: Path | None = None) -> list[Row]:
     """Prints several runs as one table.
 
     Args:
-        runs: run folders; the first is the one that the others are held against.
+        runs: folders of runs, of cross-validations or of what `evaluate` wrote about a model repository; the first is
+            the one that the others are held against.
         output: where to write the table, too: `.html`, `.json` or `.md`; None not to.
 
     Returns:
@@ -64,7 +65,8 @@ def compare(runs: Sequence[Path], output: Path | None = None) -> list[Row]:
         mean `dice_difference` to the first with its interval, None where there are fewer than two.
 
     Raises:
-        RunError: a run was not evaluated, a file of it cannot be used, or the output cannot be written.
+        RunError: a run was not evaluated, or a file of it cannot be used.
+        TrainingError: the output cannot be written.
     """
     if output and output.suffix not in WRITERS:
         raise RunError(
@@ -74,11 +76,8 @@ def compare(runs: Sequence[Path], output: Path | None = None) -> list[Row]:
     rows = [_row(run, summary, summaries[0]) for run, summary in zip(runs, summaries, strict=True)]
     _print(rows)
     if output:
-        try:
-            with replacing(output) as partial:
-                partial.write_text(WRITERS[output.suffix](rows), encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{output}: cannot be written: {error.strerror or error}") from error
+        with replacing(output) as partial:
+            partial.write_text(WRITERS[output.suffix](rows), encoding="utf-8")
     return rows
 
 
@@ -86,9 +85,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        command = "evaluate" if path.name == "summary.json" else "train"
         raise RunError(
-            f"{path.parent}: no {path.name}; `python -m training {command} {path.parent}` writes it"
+            f"{path.parent}: no {path.name}; `python -m training evaluate {path.parent}` writes it"
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as JSON: {error}") from None
@@ -98,12 +96,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _row(run: Path, summary: dict[str, Any], first: dict[str, Any]) -> Row:
-    recipe = _read(run / "recipe.json")
     try:
         detector, gated, ungated = (summary[section] for section in ("detector", "through_gate", "without_gate"))
         row = {
             "run": str(run),
-            "recipe": recipe["name"],
+            "recipe": summary["recipe"] if "recipe" in summary else _recipe_of(run)["name"],
             "patients": len(summary["patients"]),
             "same_patients": set(summary["patients"]) == set(first["patients"]),
             "parameters": summary.get("parameters"),
@@ -118,6 +115,14 @@ def _row(run: Path, summary: dict[str, Any], first: dict[str, Any]) -> Row:
         return row | _held_against(first, summary)
     except (KeyError, TypeError) as error:
         raise RunError(f"{run}: summary.json or recipe.json is not as this version writes it: {error}") from None
+
+
+def _recipe_of(run: Path) -> dict[str, Any]:
+    """For a summary that names no recipe, as they did not always: the run's, or that of a cross-validation's folds."""
+    for folder in (run, run / "fold-1"):
+        if (folder / "recipe.json").exists():
+            return _read(folder / "recipe.json")
+    raise RunError(f"{run / 'summary.json'}: names no recipe; `python -m training evaluate` writes it anew")
 
 
 def _held_against(first: dict[str, Any], summary: dict[str, Any]) -> Row:

@@ -29,13 +29,13 @@ def crossvalidate(
 
     Raises:
         DataError: a fold lacks a class, or there are fewer patients than folds.
-        RunError: the folder holds a cross-validation of another recipe or of other folds.
+        RunError: the folder holds a cross-validation of another recipe, of other folds or of another seed.
     """
     if (folder / f"fold-{folds + 1}").exists():
         raise RunError(f"{folder}: holds more than the {folds} folds that are asked for; give these another folder")
     splits = fold_splits(dataset, folds=folds, seed=seed)
     # All folders first: a folder of other folds is found out before anything is trained.
-    runs = [Run.create(folder / f"fold-{n}", recipe, split) for n, split in enumerate(splits, start=1)]
+    runs = [Run.create(folder / f"fold-{n}", recipe, split, seed=seed + n) for n, split in enumerate(splits, start=1)]
     for number, run in enumerate(runs, start=1):
         logger.info("fold %d of %d", number, folds)
         train(run, dataset, seed=seed + number, workers=workers)

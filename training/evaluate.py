@@ -49,7 +49,6 @@ def evaluate(target: Path, dataset: Dataset, output: Path, *, parts: Sequence[Pa
         run = Run.open(target)
         title, judged, answers, threshold, more = _run(run, parts or held_out([run], dataset))
     summary = summarize(judged, answers, threshold=threshold) | more
-    output.mkdir(parents=True, exist_ok=True)
     write_report(output, title, judged, answers, summary)
     return summary
 
@@ -85,7 +84,8 @@ def _run(run: Run, parts: Sequence[Part]) -> tuple[str, Dataset, Answers, float,
     calibration = Calibration.read(run.folder)
     [(logits, validation)] = parts
     title = f"{run.recipe.name}: {len(run.split.validation)} validation patients"
-    return title, validation, calibration.answers(logits), calibration.point.detection_threshold, _cost([run])
+    more = _origin(run.recipe.name, calibration.patients, validation) | _cost([run])
+    return title, validation, calibration.answers(logits), calibration.point.detection_threshold, more
 
 
 def _crossvalidated(
@@ -101,7 +101,8 @@ def _crossvalidated(
     # What is shipped is calibrated by all folds; its threshold stands for those of the folds, which differ a little.
     threshold = Calibration.read(folder).point.detection_threshold
     title = f"{recipe.name}: cross-validation, {len(runs)} folds by patient"
-    return title, pooled(parts)[1], joined(answers), threshold, {"folds": of_folds} | _cost(runs)
+    more = {"recipe": recipe.name, "folds": of_folds} | _cost(runs)
+    return title, pooled(parts)[1], joined(answers), threshold, more
 
 
 def _served(repository: Path, dataset: Dataset) -> tuple[str, Dataset, Answers, float, dict[str, Any]]:
@@ -116,7 +117,15 @@ def _served(repository: Path, dataset: Dataset) -> tuple[str, Dataset, Answers, 
     judged = dataset.of(strangers)
     [answers] = ask(repository, judged)
     title = f"version {version} as served: {len(strangers)} patients that it did not learn from"
-    return title, judged, answers, metadata["operating_point"]["detection_threshold"], {"version": version}
+    point = metadata["operating_point"]
+    more = {"version": version} | _origin(metadata["recipe"]["name"], point["measured_on"]["patients"], judged)
+    return title, judged, answers, point["detection_threshold"], more
+
+
+def _origin(recipe: str, measured_on: Sequence[str], judged: Dataset) -> dict[str, Any]:
+    """Where networks, probability and threshold come from; what was measured on the judged themselves flatters."""
+    also_judged = len(set(measured_on) & set(judged.patients.tolist()))
+    return {"recipe": recipe, "calibration": {"patients": len(measured_on), "also_judged": also_judged}}
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, Any]:

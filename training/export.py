@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, TUMOR_PROBABILITY, Model
-from gliogate.files import replacing
 from training import metadata
 from training.answers import Answers
 from training.calibrate import FILE as OPERATING_POINT
@@ -22,7 +21,7 @@ from training.data import Dataset, phantoms
 from training.eight_bits import FILE as CPU_FILE
 from training.eight_bits import write_for_cpu
 from training.errors import ParityError, RunError
-from training.files import write_json
+from training.files import replacing, write_json
 from training.networks import served_networks
 from training.onnx_files import TOLERANCE, answer, write_onnx
 from training.predict import predict

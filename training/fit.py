@@ -8,13 +8,14 @@ import keras
 import numpy as np
 
 from gliogate.contract import CHANNELS
-from gliogate.files import replacing
 from training.batches import EpochBatches
-from training.callbacks import Averaged, Checkpoint, EarlyStopping, Progress, Seconds, Validate, Validation
+from training.callbacks import Averaged, Checkpoint, EarlyStopping, Progress, Reseeded, Seconds, Validate, Validation
 from training.data import Dataset
 from training.devices import all_devices
 from training.errors import RecipeError
+from training.files import naming, replacing
 from training.losses import loss_of
+from training.models import WHERE_STRIDE
 from training.networks import network_of
 from training.overlap import Dice, Jaccard
 from training.recipe import Output, Stage
@@ -53,13 +54,12 @@ def fit(
         synthetic: phantoms, of which each epoch takes some.
         validate: figures of a network on slices that it does not learn from; see `MONITORED`.
         folder: where the run lives; it exists.
-        seed: of weights, order and augmentation.
+        seed: of weights, order, augmentation and dropout.
         workers: threads that prepare batches.
 
     Raises:
         RecipeError: a phase shows slices at a size that the network does not take.
-        TrainingError: the loss is no number any more.
-        OSError: a file cannot be written; the checkpoint before it is whole.
+        TrainingError: the loss is no number any more, or a file cannot be written; the checkpoint before it is whole.
     """
     finished, checkpoint = folder / f"{name}.keras", folder / f"{name}.checkpoint.keras"
     best = folder / f"{name}.best.npz"
@@ -88,6 +88,7 @@ def fit(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             log = keras.callbacks.CSVLogger(folder / f"{name}.csv", append=True)
             callbacks = [
+                Reseeded(seed),
                 Checkpoint(checkpoint),
                 *([Averaged()] if stage.average else []),
                 Validation(validate, every=1 if stage.patience else VALIDATED_EVERY, epochs=stage.epochs),
@@ -99,11 +100,13 @@ def fit(
                 Progress(name, stage.epochs),
             ]
             batches = EpochBatches(training, synthetic, stage, phase, epoch=done, seed=seed, workers=workers)
-            try:
-                model.fit(batches, initial_epoch=done, epochs=end, shuffle=False, verbose=0, callbacks=callbacks)
-            finally:
-                # Keras closes it only where nothing went wrong.
-                log.on_train_end()
+            # The checkpoints' errors name their files themselves; those of Keras's and TensorFlow's logs do not.
+            with naming(folder):
+                try:
+                    model.fit(batches, initial_epoch=done, epochs=end, shuffle=False, verbose=0, callbacks=callbacks)
+                finally:
+                    # Keras closes it only where nothing went wrong.
+                    log.on_train_end()
         begin = end
     with replacing(finished) as partial:
         model.save(partial, include_optimizer=False)
@@ -115,15 +118,21 @@ def build(stage: Stage, *, steps_per_epoch: int) -> keras.Model:
     """The network of a stage, compiled; it takes slices of any of the phases' sizes.
 
     Raises:
-        RecipeError: there is a size that it does not take.
+        RecipeError: there is no such network, or a size that it does not take.
     """
     model = network_of(stage, size=None)
     for phase in stage.phases:
         try:
-            model.compute_output_shape((None, phase.size, phase.size, len(CHANNELS)))
+            shapes = model.compute_output_shape((None, phase.size, phase.size, len(CHANNELS)))
         except ValueError:
             message = f"phases: {stage.network} takes no slices of {phase.size} pixels, window {phase.window} x scale"
             raise RecipeError(f"{message} {phase.scale}; take a multiple of 64") from None
+        for output, cell in (("where", WHERE_STRIDE), ("mask", 1)):
+            expected = (phase.size // cell, phase.size // cell)
+            if output in shapes and tuple(shapes[output][1:]) != expected:
+                found = tuple(shapes[output][1:])
+                message = f"options: with {stage.options} `{output}` of {stage.network} has shape"
+                raise RecipeError(f"{message} {found}, expected {expected}")
     warm_up = round(stage.warm_up * steps_per_epoch)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,

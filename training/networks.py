@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS, SLICE_SIZE
+from training.errors import RecipeError
 from training.models import NETWORKS
 from training.models.mirrored import Mirrored
 from training.predict import predict
@@ -39,9 +40,20 @@ def network_of(stage: Stage, *, size: int | None, initial: bool = True) -> keras
         stage: which.
         size: height and width of the slices, None for any.
         initial: whether it gets the weights that it starts to learn from; without, it is there to be given others.
+
+    Raises:
+        RecipeError: there is no such network: an option makes no sense, weights cannot be had, or it answers something
+            else than the stage learns.
     """
     options = stage.options if initial else {key: value for key, value in stage.options.items() if key != "weights"}
-    network = NETWORKS[stage.network](size=size, **options)
+    try:
+        network = NETWORKS[stage.network](size=size, **options)
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        # Keras explains a layer at length; its first line says what is wrong with it.
+        reason = str(error).strip().partition("\n")[0]
+        raise RecipeError(f"options: {stage.network} cannot be built with {options}: {reason}") from error
+    if unanswered := [output for output in stage.losses if output not in network.output]:
+        raise RecipeError(f"losses: {stage.network} answers {', '.join(network.output)}, not {', '.join(unanswered)}")
     return keras.Model(network.input, {output: network.output[output] for output in stage.losses}, name=network.name)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from training.errors import RecipeError
 
@@ -123,6 +123,20 @@ class Stage(_Choices):
         if network not in NETWORKS:
             raise ValueError(f"no network {network!r}; there are {', '.join(NETWORKS)}")
         return network
+
+    @field_validator("options")
+    @classmethod
+    def _are_its_own(cls, options: dict[str, Any], others: ValidationInfo) -> dict[str, Any]:
+        from training.models import NETWORKS
+
+        network = others.data.get("network")
+        if network is None:  # It is not known, which is said already.
+            return options
+        # The size of its slices is not for a recipe to say: it is trained at several, and served at one.
+        known = [name for name in signature(NETWORKS[network]).parameters if name != "size"]
+        if unknown := sorted(set(options) - set(known)):
+            raise ValueError(f"no option {', '.join(unknown)} of {network}; there are {', '.join(known)}")
+        return options
 
     @property
     def epochs(self) -> int:

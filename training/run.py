@@ -10,7 +10,7 @@ from training.data import Split
 from training.devices import precision_of
 from training.environment import environment
 from training.errors import RunError
-from training.files import write_json
+from training.files import naming, write_json
 from training.recipe import Recipe
 
 
@@ -30,23 +30,33 @@ class Run:
     split: Split
 
     @classmethod
-    def create(cls, folder: Path, recipe: Recipe, split: Split) -> "Run":
-        """Begins a run, or takes up one that was begun with the same recipe and split.
+    def create(cls, folder: Path, recipe: Recipe, split: Split, *, seed: int | None = None) -> "Run":
+        """Begins a run, or takes up one that was begun with the same recipe, split and seed.
+
+        Args:
+            folder: where.
+            recipe: what.
+            split: on whom.
+            seed: that it is trained with, kept in `environment.json`; None keeps the one that is there.
 
         Raises:
-            RunError: the folder holds a run of another recipe or split.
+            RunError: the folder holds a run of another recipe, split or seed.
         """
         if (folder / "recipe.json").exists():
             run = cls.open(folder)
+            # Before the split, which another seed makes another one.
+            seed = _same_seed(folder / "environment.json", seed)
             _check_same(folder / "recipe.json", run.recipe.model_dump(mode="json"), recipe.model_dump(mode="json"))
             if run.split != split:
                 raise RunError(f"{folder / 'split.json'}: another split than asked for; give the run another folder")
         else:
-            folder.mkdir(parents=True, exist_ok=True)
+            with naming(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "split.json", asdict(split))
             # Last, since it is what says that there is a run.
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment() | {"precision": precision_of(recipe)})
+        seeded = {} if seed is None else {"seed": seed}
+        write_json(folder / "environment.json", environment() | {"precision": precision_of(recipe)} | seeded)
         return cls(folder, recipe, split)
 
     @classmethod
@@ -58,7 +68,10 @@ class Run:
             RecipeError: its recipe has keys that this version does not know.
             DataError: its split has a patient on both sides.
         """
-        recipe = Recipe.from_json(_read(folder / "recipe.json"), source=str(folder / "recipe.json"))
+        path = folder / "recipe.json"
+        if not path.exists():
+            raise RunError(f"{folder}: no run here (no {path.name}); `python -m training train` makes one")
+        recipe = Recipe.from_json(_read(path), source=str(path))
         return cls(folder, recipe, read_split(folder / "split.json"))
 
     def weights(self, stage: str) -> Path:
@@ -111,6 +124,9 @@ def read_split(path: Path) -> Split:
     if sorted(content) != ["training", "validation"] or not all(isinstance(side, list) for side in content.values()):
         found = ", ".join(content) or "none"
         raise RunError(f"{path}: expected the two lists `training` and `validation`, found {found}")
+    for side, patients in content.items():
+        if strangers := [patient for patient in patients if not isinstance(patient, str)]:
+            raise RunError(f"{path}: {side}: expected names of patients, found {json.dumps(strangers[0])}")
     return Split(**{side: tuple(patients) for side, patients in content.items()})
 
 
@@ -118,12 +134,20 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{path.parent}: no run here (no {path.name}); `python -m training train` makes one") from None
+        raise RunError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise RunError(f"{path}: expected a JSON object")
     return content
+
+
+def _same_seed(path: Path, asked: int | None) -> int | None:
+    """The seed of a run that is taken up; runs did not always keep it, and take the one that is asked for then."""
+    kept: int | None = _read(path).get("seed") if path.exists() else None
+    if kept is not None and asked is not None and kept != asked:
+        raise RunError(f"{path}: seed {kept} (asked for: {asked}); give this run another folder")
+    return asked if kept is None else kept
 
 
 def _check_same(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:

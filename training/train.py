@@ -11,8 +11,9 @@ from training import metrics
 from training.data import Dataset, phantoms
 from training.devices import precision_of
 from training.errors import RecipeError
-from training.fit import fit
+from training.fit import build, fit
 from training.predict import predict
+from training.recipe import Recipe
 from training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -21,24 +22,42 @@ PHANTOM_EPOCHS = 3
 """Epochs that the phantoms are enough for without showing one twice; making them takes time."""
 
 
+def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None) -> None:
+    """Builds each network once, which takes seconds, so that a mistake is not found out after hours of training.
+
+    Args:
+        recipe: its stages are checked.
+        stages: only these; all where None.
+
+    Raises:
+        RecipeError: there is no such stage, or no such network; the message names the stage.
+    """
+    if unknown := sorted(set(stages or ()) - set(recipe.stages)):
+        raise RecipeError(f"recipe {recipe.name}: no stage {', '.join(unknown)}; it has {', '.join(recipe.stages)}")
+    if not any("mask" in stage.losses for stage in recipe.stages.values()):
+        raise RecipeError(f"recipe {recipe.name}: no stage learns `mask`, so there would be no segmenter")
+    for name in stages or recipe.stages:
+        try:
+            build(recipe.stages[name], steps_per_epoch=1)
+        except RecipeError as error:
+            raise RecipeError(f"recipe {recipe.name}: stages.{name}: {error}") from error
+        keras.utils.clear_session()
+
+
 def train(run: Run, dataset: Dataset, *, stages: Sequence[str] | None = None, seed: int = 0, workers: int = 2) -> None:
     """Trains the networks of a run, or carries on where an earlier call stopped.
 
     Args:
         run: where and what.
         dataset: slices of the run's patients.
-        stages: which networks; all of the recipe's where None.
+        stages: which of its networks; all where None.
         seed: of the weights, the order and the augmentation.
         workers: threads that prepare batches.
 
     Raises:
         DataError: the dataset has not the patients of the split, or a side of it lacks a class.
-        RecipeError: there is no such stage.
+        RecipeError: there is no such network; see `check_recipe`, which says so before anything is done.
     """
-    if unknown := sorted(set(stages or ()) - set(run.recipe.stages)):
-        raise RecipeError(
-            f"recipe {run.recipe.name}: no stage {', '.join(unknown)}; it has {', '.join(run.recipe.stages)}"
-        )
     run.split.check(dataset)
     precision = precision_of(run.recipe)
     keras.mixed_precision.set_dtype_policy(precision)

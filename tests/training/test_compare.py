@@ -10,7 +10,7 @@ import pytest
 from training.answers import Answers
 from training.compare import compare
 from training.data import Dataset, phantoms
-from training.errors import RunError
+from training.errors import RunError, TrainingError
 from training.report import summarize
 
 THRESHOLD = 0.5
@@ -114,6 +114,13 @@ def test_a_run_that_was_not_evaluated_is_named_with_what_to_do(make_run: MakeRun
         compare([run])
 
 
+def test_a_summary_that_names_no_recipe_is_named_with_what_to_do(make_run: MakeRun) -> None:
+    run = make_run("old", rows_lost=1)
+    (run / "recipe.json").unlink()
+    with pytest.raises(RunError, match=r"old/summary\.json: names no recipe; `python -m training evaluate` writes it"):
+        compare([run])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -136,5 +143,5 @@ def test_output_of_an_unknown_kind_is_refused_before_any_work(tmp_path: Path) ->
 
 
 def test_output_that_cannot_be_written_is_named(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nowhere/table\.md: cannot be written: No such file"):
+    with pytest.raises(TrainingError, match=r"nowhere/table\.md: cannot be written: No such file"):
         compare([make_run("run", rows_lost=1)], tmp_path / "nowhere" / "table.md")

@@ -38,9 +38,12 @@ def test_counts_are_those_of_what_is_read(kaggle: Path, tmp_path: Path) -> None:
         int(mask.sum()) for mask in dataset.masks if mask.any()
     ]
     assert found["troubles"] == found["duplicates"] == found["gaps"] == found["blank_slices"] == []
-    assert found["patient_table"] | {"examples": []} == {
-        "rows": 60, "wrong_rows": 48, "wrong_cases": 4, "examples": []
-    }  # fmt: skip
+    table = found["patient_table"]
+    assert (table["rows"], table["wrong_rows"], table["absent_cases"]) == (60, 48, [])
+    # Each of them, and not some rows of the first.
+    assert [case["case"].split("_")[2] for case in table["wrong_cases"]] == ["0002", "0003", "0004", "0005"]
+    assert all(case["patient_ids"] == [FIRST] for case in table["wrong_cases"])
+    assert found["unread_pictures"] == []
 
 
 def test_intensity_is_of_every_pixel(kaggle: Path, tmp_path: Path) -> None:
@@ -119,6 +122,23 @@ def test_oddities_are_found(copy: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_passed_by_is_found(copy: Path, tmp_path: Path) -> None:
+    for file in ("loose.tif", f"{FIRST}/{FIRST}_5.png", f"{FIRST}/deeper/{FIRST}_1.tif", f"{FIRST}/._{FIRST}_1.png"):
+        (copy / file).parent.mkdir(exist_ok=True)
+        (copy / file).write_bytes(b"")
+    with (copy / "data_mask.csv").open("a") as table:
+        table.write(f"TCGA_XX_0009_20000101,{'TCGA_XX_0009_20000101/' * 2}1.tif,,0\n")
+    found = explore(copy, tmp_path / "out")
+    assert found["troubles"] == [], "training takes the dataset all the same"
+    assert found["unread_pictures"] == [
+        f"{FIRST}/{FIRST}_5.png", f"{FIRST}/deeper/{FIRST}_1.tif", "loose.tif"
+    ]  # fmt: skip
+    assert found["patient_table"]["absent_cases"] == [{"case": "TCGA_XX_0009_20000101", "rows": 1}]
+    page = (tmp_path / "out" / "explore.html").read_text()
+    assert "loose.tif" in page
+    assert "TCGA_XX_0009_20000101: 1 rows" in page
+
+
 def test_channels_that_are_flair_or_have_a_grey_background_are_found(copy: Path, tmp_path: Path) -> None:
     for number in range(1, 13):
         file = copy / slice_file(FIRST, number)
@@ -149,5 +169,5 @@ def test_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_written_is_named(kaggle: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(TrainingError, match=r"out: cannot be written \(File exists\)"):
+    with pytest.raises(TrainingError, match=r"out: cannot be written: File exists"):
         explore(kaggle, tmp_path / "out")

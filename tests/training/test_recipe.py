@@ -9,6 +9,7 @@ from training.fit import build
 from training.models import NETWORKS
 from training.recipe import Phase, Recipe, Stage
 from training.recipes import DEFAULT, find, names
+from training.train import check_recipe
 
 
 @pytest.mark.parametrize("name", names())
@@ -52,6 +53,11 @@ def test_changes_reach_into_a_recipe() -> None:
         ("stages.segmenter.losses.mask=lovasz", "stages.segmenter.losses: no loss 'lovasz'; there are bce, dice"),
         ("stages.segmenter.losses.edge=dice", "stages.segmenter.losses"),
         ("stages.segmenter.network=vgg16", "stages.segmenter.network: no network 'vgg16'; there are flagship"),
+        (
+            "stages.detector.options.filter=3",
+            "stages.detector.options: no option filter of resnet50_detector; there are ",
+        ),
+        ("stages.segmenter.options.size=64", "stages.segmenter.options: no option size of resunet_segmenter"),
         ("stages.segmenter.batch_size=0", "stages.segmenter.batch_size: Input should be greater than 0"),
         ("stages.segmenter.phases.0.scale=0.3", "77 pixels; .* 32 must divide it"),
         ("validation=all", "validation: Input should be a valid number"),
@@ -88,3 +94,27 @@ def test_a_size_that_the_network_does_not_take_is_named_before_anything_is_train
     )
     with pytest.raises(RecipeError, match="resnet50_detector takes no slices of 96 pixels"):
         build(stage, steps_per_epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["options.filters=abc"], "options: flagship cannot be built with {'filters': 'abc'}: "),
+        (["options.filters=[4, 8, 8, 8]"], "options: flagship cannot be built with "),
+        (
+            ["options.filters=[4, 8, 8, 8]", "options.depths=[1, 1, 1, 1]"],
+            "`where` of flagship has shape .*, expected ",
+        ),
+        (["network=resunet_segmenter", "options={}"], "losses: resunet_segmenter answers mask, not tumor, where"),
+        (
+            ["network=mobilenetv2_unet", 'losses={"mask": "bce"}', "options.weights=/nowhere.npz"],
+            "/nowhere.npz: no such",
+        ),
+        (['losses={"tumor": "bce"}'], "no stage learns `mask`"),
+    ],
+)
+def test_a_network_that_cannot_be_is_named_before_anything_is_trained(changes: list[str], message: str) -> None:
+    recipe = find("flagship").with_changes(["mirrored=[]", *(f"stages.flagship.{change}" for change in changes)])
+    with pytest.raises(RecipeError, match=f"recipe flagship: .*{message}") as caught:
+        check_recipe(recipe, ["flagship"])
+    assert "\n" not in str(caught.value)

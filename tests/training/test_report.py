@@ -14,9 +14,9 @@ import pytest
 
 from training.answers import Answers
 from training.data import Dataset, phantoms
-from training.errors import RunError
+from training.errors import TrainingError
 from training.report import summarize, write_report
-from training.report.cases import choose
+from training.report.cases import choose, show
 from training.report.frame import NONE
 from training.report.pictures import panels
 from training.report.plots import Axis, Plot
@@ -203,7 +203,7 @@ def test_report_that_cannot_be_written_is_named(
     dataset: Dataset, answers: Answers, summary: dict, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(RunError, match=r"taken: the report cannot be written here: "):
+    with pytest.raises(TrainingError, match=r"taken: cannot be written: File exists"):
         write_report(tmp_path / "taken", "", dataset, answers, summary)
 
 
@@ -222,15 +222,35 @@ def test_panels_show_what_is_true_in_red_and_what_was_predicted_in_green(dataset
     truth, predicted = dataset.masks[0], np.zeros((256, 256), np.uint8)
     predicted[20:40, 20:40] = 1
     shown = [decode(url) for url in panels(dataset.images[0], truth, predicted)]
-    scan, true_mask, with_true, predicted_mask, with_predicted = shown
+    _, true_mask, with_true, predicted_mask, with_predicted = shown
     np.testing.assert_array_equal(true_mask[..., 0], truth * 255)
     np.testing.assert_array_equal(predicted_mask[..., 0], predicted * 255)
     blue, green, red = np.moveaxis(with_true[truth > 0].astype(int), -1, 0)
     assert red.mean() > green.mean() + 20 > blue.mean()
     blue, green, red = np.moveaxis(with_predicted[predicted > 0].astype(int), -1, 0)
     assert green.mean() > red.mean() + 20
-    flair = dataset.images[0][..., 1]
-    assert np.abs(scan[..., 0].astype(int) - flair).mean() < 4
+    flair = dataset.images[0][..., 1] // 4
+    dark = np.repeat(flair[..., None], 3, axis=2)
+    scan = decode(panels(dark, truth, predicted).scan)[..., 0].astype(int)
+    brightened = np.minimum(flair * (255 / np.percentile(flair, 99.8)), 255)
+    assert np.abs(scan - brightened).mean() < 4, "as bright as it can be"
+
+
+def test_the_slice_of_the_largest_true_mask_is_shown_and_whether_it_was_missed(
+    dataset: Dataset, answers: Answers, tmp_path: Path
+) -> None:
+    """The clear slice of Dora's opens, and all of its air is outlined."""
+    rows = np.flatnonzero(dataset.patients == "dora")
+    largest = rows[int(np.argmax(dataset.masks[rows].sum(axis=(1, 2))))]
+    probability, masks = answers.probability.copy(), answers.masks.copy()
+    probability[largest], probability[rows[-1]], masks[rows[-1]] = 0.2, 0.9, 1
+    said = Answers.gated(probability, masks, threshold=THRESHOLD)
+    summary = summarize(dataset, said, threshold=THRESHOLD, resamples=50)
+    dora = show(next(case for case in summary["cases"] if case["patient"] == "dora"), dataset, said)
+    assert dora.slice_name == dataset.names[largest]
+    page = write_report(tmp_path, "air", dataset, said, summary).read_text()
+    assert f"{dora.slice_name}: probability 0.200, missed: the gate stayed shut" in page
+    assert "1 of 3 slices with tumor missed" in page
 
 
 def decode(url: str) -> np.ndarray:

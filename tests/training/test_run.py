@@ -39,6 +39,20 @@ def test_another_split_is_refused(tmp_path: Path) -> None:
         Run.create(tmp_path, find("flagship"), Split(("a", "c"), ("b",)))
 
 
+def test_another_seed_is_refused_and_one_that_was_not_kept_is_taken(tmp_path: Path) -> None:
+    def seed() -> int | None:
+        kept: int | None = json.loads((tmp_path / "environment.json").read_text()).get("seed")
+        return kept
+
+    Run.create(tmp_path, find("flagship"), SPLIT)  # As runs were begun once.
+    assert seed() is None
+    Run.create(tmp_path, find("flagship"), SPLIT, seed=3)
+    Run.create(tmp_path, find("flagship"), SPLIT)
+    assert seed() == 3
+    with pytest.raises(RunError, match=r"environment\.json: seed 3 \(asked for: 4\); give this run another folder"):
+        Run.create(tmp_path, find("flagship"), Split(("a", "c"), ("b",)), seed=4)
+
+
 def test_a_stage_that_was_not_trained_names_the_command(tmp_path: Path) -> None:
     run = Run.create(tmp_path, find("flagship"), SPLIT)
     assert not run.is_trained()

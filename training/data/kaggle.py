@@ -92,13 +92,18 @@ class PatientTable:
 
     Attributes:
         path: the file.
-        rows: how many it has.
+        image_paths: of each row.
         wrong: `image_path` and `patient_id` of the rows in which the two disagree.
     """
 
     path: Path
-    rows: int
+    image_paths: list[str]
     wrong: list[tuple[str, str]]
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return len(self.image_paths)
 
     def __str__(self) -> str:
         return (
@@ -216,7 +221,8 @@ def read_patient_table(root: Path) -> PatientTable | None:
     except (OSError, KeyError, csv.Error) as error:
         logger.warning("%s: left alone, no table with image_path and patient_id (%s)", path, error)
         return None
-    return PatientTable(path, len(rows), [row for row in rows if PurePosixPath(row[0]).parent.name != row[1]])
+    wrong = [row for row in rows if PurePosixPath(row[0]).parent.name != row[1]]
+    return PatientTable(path, [image_path for image_path, _ in rows], wrong)
 
 
 def _tiff_files(folder: Path) -> list[Path]:

@@ -1,14 +1,12 @@
 """What is in a dataset, and what is wrong with it, before anything is trained on it: as JSON, and as a page."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from gliogate.files import replacing
-from training.errors import TrainingError
 from training.explore.page import render_page
 from training.explore.survey import survey
+from training.files import naming, replacing, write_json
 
 __all__ = ["explore"]
 
@@ -29,17 +27,14 @@ def explore(data: Path, output: Path) -> dict[str, Any]:
         DataError: there is no such dataset.
         TrainingError: the output cannot be written.
     """
-    try:
+    with naming(output):
         output.mkdir(parents=True, exist_ok=True)
-        found = survey(data)
-        page = render_page(found, data)
-        with replacing(output / "explore.json") as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        with replacing(output / "explore.html") as partial:
-            # A file name need not be valid Unicode.
-            partial.write_bytes(page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise TrainingError(f"{output}: cannot be written ({error.strerror or error})") from error
+    found = survey(data)
+    page = render_page(found, data)
+    write_json(output / "explore.json", found)
+    with replacing(output / "explore.html") as partial:
+        # A file name need not be valid Unicode.
+        partial.write_bytes(page.encode("utf-8", "replace"))
     logger.info(
         "%s: %d patients, %d slices, %d with tumor; %d files in trouble",
         data, found["patients"], found["slices"], found["tumor_slices"], len(found["troubles"]),

@@ -7,21 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS
 from gliogate.overlays import paint_mask
 from training.data.kaggle import TUMOR_ABOVE, find_slices, read_slice
 from training.explore.survey import AIR
 from training.report.frame import render
-from training.report.pictures import TRUE, embed
+from training.report.pictures import TRUE, brightened, embed
 from training.report.plots import Axis, Plot
 
 BIN = 8
 """Values that a point of an intensity plot stands for: a set that was scaled lacks single ones."""
-
-WHITE_PERCENTILE = 99.8
-"""The percentile of a channel that a sample shows as white."""
 
 LISTED = 100
 """Items of a finding that the page names; `explore.json` has them all."""
@@ -144,14 +140,28 @@ def _findings(survey: dict[str, Any]) -> Iterator[Finding]:
         "Its air is not black, which shifts the mean that a slice is standardized by.",
         [f"{grey['patient']}: {grey['channel']}, {grey['level']}" for grey in survey["grey_backgrounds"]],
     )
-    table = survey["patient_table"] or {"rows": 0, "wrong_rows": 0, "wrong_cases": 0, "examples": []}
+    yield Finding(
+        "look",
+        "Picture that is not read",
+        len(survey["unread_pictures"]),
+        "Slices are <case>/<case>_<n>.tif; this is elsewhere, or of another format.",
+        survey["unread_pictures"],
+    )
+    table = survey["patient_table"] or {"rows": 0, "wrong_rows": 0, "wrong_cases": [], "absent_cases": []}
+    yield Finding(
+        "look",
+        "Case in data_mask.csv without a folder",
+        len(table["absent_cases"]),
+        "Part of the download may be missing.",
+        [f"{case['case']}: {case['rows']:,} rows" for case in table["absent_cases"]],
+    )
     yield Finding(
         "note",
         "Case to which data_mask.csv gives another patient",
-        table["wrong_cases"],
+        len(table["wrong_cases"]),
         f"patient_id disagrees with the folder in {table['wrong_rows']:,} of {table['rows']:,} rows. "
         "The folders are trusted: the patient is the first three words of a folder's name.",
-        [f"{row['image_path']}: patient_id {row['patient_id']}" for row in table["examples"]],
+        [f"{case['case']}: patient_id {', '.join(case['patient_ids'])}" for case in table["wrong_cases"]],
     )
 
 
@@ -167,7 +177,7 @@ def _samples(names: Sequence[str], root: Path) -> Iterator[Sample]:
             continue
         image, values = read
         mask = (values > TUMOR_ABOVE).astype(np.uint8)
-        panels = [np.repeat(_brightened(image[..., channel, None]), 3, axis=2) for channel in range(len(CHANNELS))]
+        panels = [brightened(image[..., channel]) for channel in range(len(CHANNELS))]
         flair = CHANNELS.index("FLAIR")
         panels[flair] = paint_mask(panels[flair], mask, color=TRUE, fill=0)
         yield Sample(Path(name).stem, int(mask.sum()), embed(np.hstack(panels)))
@@ -210,8 +220,3 @@ def _density(counts: Sequence[int], bins: int) -> list[float]:
     binned = np.reshape(counts[: bins * BIN], (bins, BIN)).sum(axis=1)
     shares: list[float] = (100 * binned / max(sum(counts), 1)).tolist()
     return shares
-
-
-def _brightened(channel: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    white = max(float(np.percentile(channel, WHITE_PERCENTILE)), 1.0)
-    return np.minimum(channel * (255 / white), 255).astype(np.uint8)

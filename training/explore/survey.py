@@ -1,11 +1,11 @@
 """Surveys a dataset slice by slice, in little memory."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -36,8 +36,9 @@ AIR = 10
 SAMPLES = 24
 """Slices that stand for the dataset."""
 
-EXAMPLES = 5
-"""Rows of a wrong patient table that are quoted."""
+TIFFS = frozenset({".tif", ".tiff"})
+PICTURES = TIFFS | {".bmp", ".dcm", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".webp"}
+"""Suffixes of files that someone may have meant to be slices."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def survey(root: Path) -> dict[str, Any]:
         "masks_of_other_values": [
             {"file": name(one.files.mask), "pixels": one.other_px} for one in surveyed if one.other_px
         ],
+        "unread_pictures": [name(path) for path in _unread_pictures(root)],
         "gaps": _gaps(slices, troubles),
         "patient_table": _patient_table(root),
         "slices_per_patient": _spread([len(group) for group in by_patient.values()]),
@@ -186,14 +188,33 @@ def _patient_table(root: Path) -> dict[str, Any] | None:
     table = read_patient_table(root)
     if table is None:
         return None
+    said = defaultdict(set)
+    for image_path, patient_id in table.wrong:
+        said[_case_of(image_path)].add(patient_id)
+    folders = {path.name for path in root.iterdir() if path.is_dir()}
+    absent = Counter(case for case in map(_case_of, table.image_paths) if case not in folders)
     return {
         "rows": table.rows,
         "wrong_rows": len(table.wrong),
-        "wrong_cases": len({Path(image_path).parent.name for image_path, _ in table.wrong}),
-        "examples": [
-            {"image_path": image_path, "patient_id": patient_id} for image_path, patient_id in table.wrong[:EXAMPLES]
-        ],
+        "wrong_cases": [{"case": case, "patient_ids": sorted(ids)} for case, ids in sorted(said.items())],
+        "absent_cases": [{"case": case, "rows": rows} for case, rows in sorted(absent.items())],
     }
+
+
+def _case_of(image_path: str) -> str:
+    return PurePosixPath(image_path).parent.name
+
+
+def _unread_pictures(root: Path) -> list[Path]:
+    """Pictures that are passed by, since they are not where slices are, or not of their format."""
+    found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in PICTURES)
+    return sorted(
+        root / path
+        for path in found
+        if not any(part.startswith(".") for part in path.parts)
+        # A TIFF in a folder of the root is a slice, a mask or in trouble.
+        and not (len(path.parts) == 2 and path.suffix.lower() in TIFFS)
+    )
 
 
 def _spread(values: Sequence[int]) -> dict[str, float] | None:

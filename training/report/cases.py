@@ -16,11 +16,12 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Shown:
-    """One patient's most telling slice.
+    """One slice that stands for a patient.
 
     Attributes:
         case: the patient's counts and figures, from the summary.
         slice_name: the slice.
+        tumor: whether it shows tumor.
         probability: what the detector said of it.
         opened: whether the gate opened.
         pictures: the five panels; the predicted mask is the one that comes through the gate.
@@ -28,6 +29,7 @@ class Shown:
 
     case: dict[str, Any]
     slice_name: str
+    tumor: bool
     probability: float
     opened: bool
     pictures: Panels
@@ -52,15 +54,17 @@ def choose(ranked: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def show(case: dict[str, Any], dataset: Dataset, answers: Answers) -> Shown:
-    """Pictures the slice on which true and predicted mask together cover most."""
+    """Pictures the slice with the largest true mask, or where all are empty, with the largest predicted one."""
     rows = np.flatnonzero(dataset.patients == case["patient"])
     predicted = answers.gated_masks[rows]
-    covered = np.count_nonzero(predicted | dataset.masks[rows], axis=(1, 2))
-    best = int(np.argmax(covered))
+    # Not of both together: a wide false alarm in air, on the last slice of a head, would stand for the patient.
+    shown = dataset.masks[rows] if dataset.tumor[rows].any() else predicted
+    best = int(np.argmax(np.count_nonzero(shown, axis=(1, 2))))
     row = rows[best]
     return Shown(
         case,
         str(dataset.names[row]),
+        bool(dataset.tumor[row]),
         float(answers.probability[row]),
         bool(answers.opened[row]),
         panels(dataset.images[row], dataset.masks[row], predicted[best]),

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gliogate.files import replacing
 from training.answers import Answers
 from training.data import Dataset
-from training.errors import RunError
-from training.files import write_json
+from training.files import naming, replacing, write_json
 from training.report import cases, curves
 from training.report.frame import render
 from training.report.plots import range_bar
@@ -100,17 +98,15 @@ def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, s
         The page.
 
     Raises:
-        RunError: the folder cannot be written to.
+        TrainingError: the folder cannot be written to.
     """
     content = _render(title, dataset, answers, summary)
     page = folder / "report.html"
-    try:
+    with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "summary.json", summary)
-        with replacing(page) as partial:
-            partial.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{folder}: the report cannot be written here: {error.strerror or error}") from error
+    write_json(folder / "summary.json", summary)
+    with replacing(page) as partial:
+        partial.write_text(content, encoding="utf-8")
     return page
 
 

@@ -14,6 +14,9 @@ TRUE: Color = (255, 72, 72)
 PREDICTED: Color = (64, 224, 120)
 """Red for what is true, green for what was predicted, as the field's figures have them."""
 
+WHITE_PERCENTILE = 99.8
+"""The percentile of a channel that is shown as white."""
+
 
 class Panels(NamedTuple):
     """One slice five times, each a data URL."""
@@ -27,19 +30,25 @@ class Panels(NamedTuple):
 
 def panels(image: NDArray[np.uint8], truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> Panels:
     """Shows a slice (H, W, 3) in FLAIR with its masks (H, W), beside it and on it."""
-    grey = flair(image)
+    scan = flair(image)
     return Panels(
-        embed(grey),
+        embed(scan),
         embed(truth * np.uint8(255), lossless=True),
-        embed(paint_mask(grey, truth, color=TRUE)),
+        embed(paint_mask(scan, truth, color=TRUE)),
         embed(predicted * np.uint8(255), lossless=True),
-        embed(paint_mask(grey, predicted, color=PREDICTED)),
+        embed(paint_mask(scan, predicted, color=PREDICTED)),
     )
 
 
 def flair(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The FLAIR channel of a slice (H, W, 3), as a grey RGB picture."""
-    return np.repeat(image[..., CHANNELS.index("FLAIR"), None], 3, axis=2)
+    """The FLAIR channel of a slice (H, W, 3), as a brightened grey RGB picture."""
+    return brightened(image[..., CHANNELS.index("FLAIR")])
+
+
+def brightened(channel: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A channel (H, W), brightened, as an RGB picture (H, W, 3)."""
+    white = max(float(np.percentile(channel, WHITE_PERCENTILE)), 1.0)
+    return np.repeat(np.minimum(channel * (255 / white), 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def embed(picture: NDArray[np.uint8], *, lossless: bool = False) -> str:
