@@ -40,3 +40,9 @@ def mask_logits(features: keras.KerasTensor, *, like: keras.KerasTensor | None =
     logits = keras.layers.Conv2D(1, 1, dtype="float32", name="logits")(features)
     mask = DropChannel(name="mask")(logits)
     return mask if like is None else ResizeLike(name="full_size")(mask, like)
+
+
+def mask_logits_from_half(features: keras.KerasTensor) -> keras.KerasTensor:
+    """float32 (B, S, S) of features (B, S/2, S/2, C): a quarter of what a decoder up to full size costs."""
+    logits = keras.layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="mask_logits")(features)
+    return DropChannel(name="mask")(logits)

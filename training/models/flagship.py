@@ -10,8 +10,10 @@ import keras
 from gliogate.contract import CHANNELS
 from training.models.clahe import CLAHE
 from training.models.copies import BlankCopies
+from training.models.detection import detection_logits
+from training.models.ends import mask_logits_from_half
 from training.models.foreground import ForegroundStandardization
-from training.models.multitask import detection_logits, mask_logits_from_half, normalized
+from training.models.layers import normalized
 
 
 def flagship(
@@ -49,7 +51,7 @@ def flagship(
         x = keras.layers.Conv2D(width, 1, use_bias=False)(x)
         x = keras.layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _residual_block(keras.layers.Concatenate()([x, skip]), width)
-    return keras.Model(image, detection | mask_logits_from_half(x), name="flagship")
+    return keras.Model(image, detection | {"mask": mask_logits_from_half(x)}, name="flagship")
 
 
 def _residual_block(x: keras.KerasTensor, width: int) -> keras.KerasTensor:

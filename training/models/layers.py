@@ -22,6 +22,11 @@ class SliceStandardization(keras.layers.Layer):
         return centered / ops.sqrt(variance + 1.0)
 
 
+def normalized(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Batch normalization whose averages keep up with a schedule of a thousand steps."""
+    return keras.layers.BatchNormalization(momentum=0.98)(x)
+
+
 def slice_mean(values):
     """Mean over rows and columns, one after the other.
 

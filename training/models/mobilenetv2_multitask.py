@@ -8,10 +8,10 @@ import keras
 
 from training.models.copies import BlankCopies
 from training.models.decoder import decode
-from training.models.ends import image_input
+from training.models.detection import detection_logits
+from training.models.ends import image_input, mask_logits_from_half
 from training.models.foreground import ForegroundStandardization
 from training.models.mobilenetv2 import mobilenetv2_encoder
-from training.models.multitask import detection_logits, mask_logits_from_half
 
 FEATURES = ("expanded_conv_project_BN", "block_2_add", "block_5_add", "block_12_add", "block_16_project_BN")
 """From fine to coarse, 2, 4, 8, 16 and 32 pixels a cell: where the network is narrow, which makes skips cheap."""
@@ -44,4 +44,4 @@ def mobilenetv2_multitask(
     detection = detection_logits(features[-1], features[-3:], dropout=dropout)
     *skips, coarsest = features
     x = decode(coarsest, skips[::-1], widths)
-    return keras.Model(image, detection | mask_logits_from_half(x), name="mobilenetv2_multitask")
+    return keras.Model(image, detection | {"mask": mask_logits_from_half(x)}, name="mobilenetv2_multitask")

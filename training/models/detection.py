@@ -1,12 +1,12 @@
-"""What a network ends with that detects tumor and outlines it at once.
+"""How an encoder's features become evidence of tumor: by a coarse pyramid, which is taught where the tumor is.
 
-The served detector is the encoder and a coarse pyramid on it, without the way up. Source: Lin et al. 2016,
-arXiv:1612.03144 (pyramid).
+A mask says so much more than one bit a slice that a network without pre-training learns from a thousand of them what it
+else would not. Source: Lin et al. 2016, arXiv:1612.03144 (pyramid).
 """
 
 import keras
 
-from training.models.layers import DropChannel
+from training.models.layers import DropChannel, normalized
 
 PYRAMID_WIDTH = 64
 
@@ -28,17 +28,6 @@ def detection_logits(
     tumor = keras.layers.Dropout(dropout)(keras.layers.Concatenate(name="evidence")(evidence))
     tumor = keras.layers.Dense(1, dtype="float32", name="tumor")(tumor)
     return {"tumor": tumor, "where": DropChannel(name="where")(where)}
-
-
-def mask_logits_from_half(features: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
-    """Logits `mask` (B, S, S) of features (B, S/2, S/2, C): a quarter of what a decoder up to full size costs."""
-    logits = keras.layers.Conv2DTranspose(1, 2, strides=2, dtype="float32", name="mask_logits")(features)
-    return {"mask": DropChannel(name="mask")(logits)}
-
-
-def normalized(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Batch normalization whose averages keep up with a schedule of a thousand steps."""
-    return keras.layers.BatchNormalization(momentum=0.98)(x)
 
 
 def _pyramid(features: list[keras.KerasTensor]) -> keras.KerasTensor:
