@@ -33,7 +33,7 @@ def main() -> None:
         KEPT.mkdir(exist_ok=True)
         for path in map(Path, sys.argv[2:]):
             name, content = split(path.read_bytes())
-            (KEPT / f"{path.name[:8]}-{name}").write_bytes(content)
+            (KEPT / f"{path.name[-8:]}-{name}").write_bytes(content)
         return
     seeds = FOUND / "corpus"
     seeds.mkdir(parents=True, exist_ok=True)

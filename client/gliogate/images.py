@@ -120,9 +120,8 @@ def read_pixels(path: Path) -> NDArray[Any]:
     Raises:
         ImageError: the file cannot be read, or says that it has more than `MAX_PIXELS`; it does not name the file.
     """
-    data = _read_bytes(path)
     with _enough_memory():
-        return _read_npy(path) if path.suffix.lower() == ".npy" else _drop_alpha(_decode(data))
+        return _read_npy(path) if path.suffix.lower() == ".npy" else _drop_alpha(_decode(_read_bytes(path)))
 
 
 def declared_size(path: Path) -> tuple[int, int]:
@@ -134,10 +133,14 @@ def declared_size(path: Path) -> tuple[int, int]:
     return _declared_size(_read_bytes(path))
 
 
-def _read_bytes(path: Path) -> bytes:
-    extension = path.suffix.lower()
+def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         raise ImageError("is a folder, not a picture")
+
+
+def _read_bytes(path: Path) -> bytes:
+    _refuse_folder(path)
+    extension = path.suffix.lower()
     if extension not in EXTENSIONS:
         raise ImageError(f"cannot read {extension or 'a file without extension'}, only {', '.join(EXTENSIONS)}")
     try:
@@ -150,10 +153,15 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
+    _refuse_folder(path)
     try:
         # Mapped, it costs no memory until its shape has been checked.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+    except EOFError as error:
+        raise ImageError("is empty") from error
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+    except (ValueError, MemoryError, OverflowError) as error:
         raise ImageError(f"is no whole .npy file of numbers ({error})") from error
     if not isinstance(array, np.ndarray):
         array.close()

@@ -11,6 +11,9 @@ one or is closed. Triton, from 24.09 on, refuses that, or puts it off, as long a
 Only slices go this way. Masks could come back so, with no gain that could be measured; but then an attempt whose
 connection broke, and that gRPC repeated, could write into the slot of a later request. As it is, it can at worst read
 there, and nobody receives what it makes of that.
+
+It is the host's memory, on a server with a GPU, too. Slices come out of files, so they cross to the GPU once, whoever
+has them copied; CUDA's shared memory would move that copy to the client, and ask each client for a context on the GPU.
 """
 
 import itertools

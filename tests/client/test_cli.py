@@ -291,6 +291,7 @@ def test_info_says_how_a_volume_would_be_read(capsys, tmp_path):
     told, record = output[: output.index("{")], json.loads(output[output.index("{") :])
     assert f"{tmp_path / 'study'} volume" in told
     assert re.search(r"size +8 x 36 x 40", told)
+    assert re.search(rf"read from +{re.escape(record['series'][0])}", told)
     assert re.search(r"spacing +0\.9 x 0\.8 x 5 mm", told)
     assert re.search(r"note +.*FLAIR stands in for pre-contrast and post-contrast", told)
     assert record["kind"] == "volume"

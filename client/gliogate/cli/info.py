@@ -103,6 +103,7 @@ def _print(record: Mapping[str, Any]) -> None:
         "size": record.get("shape") and " x ".join(map(str, record["shape"])),
         "type": record.get("dtype"),
         "sequences": record.get("sequences") and ", ".join(record["sequences"]),
+        "read from": record.get("series") and "; ".join(record["series"]),
         "plane": record.get("plane"),
         "spacing": record.get("spacing_mm") and f"{' x '.join(f'{mm:g}' for mm in record['spacing_mm'])} mm",
         "black to white": record.get("ranges") and ", ".join(f"{b:g} to {w:g}" for b, w in record["ranges"]),

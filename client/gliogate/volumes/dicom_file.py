@@ -41,6 +41,7 @@ _LONG_VRS: Final = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC
 _INFLATED_AT_ONCE: Final = 2**20
 _DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 _RLE: Final = "1.2.840.10008.1.2.5"
+_JPEG_LS: Final = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _NO_PICTURES: Final = ("KO", "PR", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR")
 
@@ -419,11 +420,16 @@ def _meta_end(data: bytes) -> int:
 
 
 def _decoder(transfer_syntax: Any) -> str:
-    """The plug-in of pydicom's to decode with: GDCM last, for it tells the terminal of every broken codestream."""
+    """The plug-in of pydicom's to decode with.
+
+    GDCM last, for it tells the terminal of every broken codestream; but not of JPEG-LS, for which it comes first:
+    pyjpegls takes ten seconds over some broken kilobytes.
+    """
     from pydicom.pixels.decoders.base import get_decoder
 
     plugins = get_decoder(transfer_syntax).available_plugins
-    return min(plugins, key=lambda plugin: plugin == "gdcm", default="")
+    gdcm_first = str(transfer_syntax) in _JPEG_LS
+    return min(plugins, key=lambda plugin: (plugin == "gdcm") != gdcm_first, default="")
 
 
 def _check_codestreams(dataset: Any, file: DicomFile) -> None:
