@@ -35,19 +35,22 @@ def fleet(started_fleet):
 
 
 @pytest.fixture(scope="module")
-def proxy(started_fleet, tmp_path_factory):
+def started_proxy(started_fleet, tmp_path_factory):
     with HAProxy(started_fleet, tmp_path_factory.mktemp("haproxy")) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def proxy(started_proxy):
+    """The proxy, once it sends to all three: it takes back a server that the test before restarted after two checks."""
+    wait_for(lambda: all(map(started_proxy.is_up, started_proxy.servers)))
+    return started_proxy
 
 
 @pytest.fixture(params=["addresses", "proxy"])
 def url(request, fleet):
     """What the client is given: all three addresses, or the proxy's."""
-    if request.param == "addresses":
-        return fleet.urls
-    proxy = request.getfixturevalue("proxy")
-    wait_for(lambda: all(map(proxy.is_up, proxy.servers)))
-    return proxy.url
+    return fleet.urls if request.param == "addresses" else request.getfixturevalue("proxy").url
 
 
 def test_each_gets_a_share(fleet, url):
@@ -149,7 +152,6 @@ def test_a_server_that_is_slow_loses_no_request(fleet, url):
 
 
 def test_a_server_that_is_slow_gets_fewer_requests_of_the_proxy(fleet, proxy):
-    wait_for(lambda: all(map(proxy.is_up, proxy.servers)))
     with Client(proxy.url, retries=NO_RETRIES) as client, Load(client) as load, slowed(fleet, 0):
         before = [fleet.answered(index) for index in range(SIZE)]
         fleet.wait_for_answers(60, 1, 2)

@@ -31,7 +31,6 @@ def load_test(render):
 def start(load_test, tiny_server, tmp_path):
     """Starts a pod of the Job by its index: its container, but for addresses, and the folder of the report."""
     changes = {
-        "--master-host=0.0.0.0": "--master-host=127.0.0.1",
         '"$JOB_NAME-0.gliogate-load-test"': "127.0.0.1",
         "/report/": f"{tmp_path}/",
     }

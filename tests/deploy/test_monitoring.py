@@ -6,7 +6,7 @@ import re
 import promql_parser
 import pytest
 
-from gliogate.contract import MODELS
+from gliogate.contract import ENSEMBLE, MODELS
 
 GPU_METRICS = {
     "nv_gpu_memory_total_bytes",
@@ -108,16 +108,13 @@ def test_every_alert_has_a_runbook(rules, chart_folder):
     assert alerts == set(re.findall(r"^### (Gliogate\w+)$", page, re.MULTILINE))
 
 
-def test_the_queues_hold_what_the_alert_takes_them_to(shipped_repository, chart):
-    """In the configurations of every profile; of the gate's queue the alert tells, the networks' have the same size."""
-    configs = [file for model in MODELS for file in (shipped_repository / model.name).rglob("*.pbtxt")]
-    sizes = {
-        (file.parent.name, size) for file in configs for size in re.findall(r"max_queue_size: (\d+)", file.read_text())
-    }
+def test_the_queue_holds_what_the_alert_takes_it_to(shipped_repository, chart):
+    """In the configurations of every profile."""
+    configs = [*(shipped_repository / ENSEMBLE.name).rglob("*.pbtxt")]
+    sizes = [re.findall(r"max_queue_size: (\d+)", file.read_text()) for file in configs]
 
-    capacity = str(chart.values["monitoring"]["rules"]["queueCapacity"])
-    assert {(model.name, capacity) for model in MODELS} <= sizes
-    assert {size for _, size in sizes} == {capacity}
+    assert configs
+    assert sizes == [[str(chart.values["monitoring"]["rules"]["queueCapacity"])]] * len(configs)
 
 
 def test_engines_are_cached_on_the_volume(shipped_repository, chart):

@@ -246,30 +246,6 @@ def test_one_switch_says_where_models_come_from(source, values, repository, volu
     assert [set(each) - {"name"} for each in mounted] == ([{volume}] if volume else [])
 
 
-def test_other_models_have_other_engines(pod):
-    """ONNX Runtime finds an engine by names, not by weights."""
-
-    def folder(**values):
-        _, container = pod("gpu", **values)
-        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "engines"]
-        return mount["subPath"]
-
-    oci = {"source": "oci", "oci": {"reference": "registry.example/models:1"}}
-    changes = [
-        {},
-        {"image__digest": f"sha256:{64 * 'a'}"},
-        {"models": oci},
-        {"models": oci | {"oci": {"reference": "registry.example/models:2"}}},
-        {"models": {"source": "s3", "s3": {"url": "s3://bucket/models"}}},
-    ]
-    assert len({folder(**each) for each in changes}) == len(changes)
-    # What has nothing to do with the models starts no new ones.
-    assert folder() == folder(replicas=5, triton__logVerbose=1)
-    # A pod's own folder needs none.
-    _, container = pod("minimal")
-    assert [each.get("subPath") for each in container["volumeMounts"] if each["name"] == "engines"] == [None]
-
-
 def test_credentials_reach_triton_only_from_a_secret(pod):
     _, s3 = pod("s3")
     assert s3["envFrom"] == [{"secretRef": {"name": "gliogate-models"}}]

@@ -33,7 +33,7 @@ def test_pods_pass_pod_security_restricted(scenario, render):
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
@@ -46,7 +46,7 @@ def test_pods_have_less_than_restricted_allows(scenario, render):
     for spec in pod_specs(manifests):
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert "memory" in container["resources"]["limits"]
     (account,) = [each for each in manifests if each["kind"] == "ServiceAccount"]

@@ -204,6 +204,61 @@ its weights: in a folder that they share, new weights would get the engine of th
 {{- list (include "gliogate.image" .) $models.source (get $models $models.source) $models.path | toJson | sha256sum | trunc 12 -}}
 {{- end -}}
 
+{{/*
+Keeps engines on a claim that pods share. ONNX Runtime's lock holds within one process, and it reads a file that another
+process has written half. So each pod builds into a folder of its own, which begins with what was kept, and to the claim
+go whole files only, under their names by renaming. Whatever fails here costs time, not the pod.
+*/}}
+{{- define "gliogate.engineKeeper" -}}
+- name: engine-keeper
+  image: {{ include "gliogate.image" . | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  # A sidecar: Triton starts when the startup probe has passed, and it ends after Triton.
+  restartPolicy: Always
+  securityContext:
+    {{- toYaml .Values.securityContext | nindent 4 }}
+  command:
+    - /bin/sh
+    - -ec
+    - |
+      trap 'kill "$!" || true; exit 0' TERM
+      cd "$1"
+      kept="$2"
+      part=".$HOSTNAME.part"
+      if ! test -e .begun; then
+        for file in "$kept"/*; do
+          test ! -f "$file" || cp "$file" . || { echo "cannot read $file" >&2; rm -f "${file##*/}"; }
+        done
+        touch .begun
+      fi
+      # Triton shows its metrics when all models are loaded, and so all engines built.
+      until curl --silent --fail --noproxy '*' --output /dev/null "$3"; do sleep 1; done
+      for file in *; do
+        if test -f "$file" && ! test -e "$kept/$file"; then
+          { cp "$file" "$kept/$part" && mv "$kept/$part" "$kept/$file" && echo "kept $file"; } ||
+            { echo "cannot keep $file" >&2; rm -f "$kept/$part"; }
+        fi
+      done
+      sleep infinity & wait
+    - engine-keeper
+    - {{ .Values.engineCache.mountPath | quote }}
+    - /mnt/engines
+    - "http://{{ include "gliogate.loopback" . }}:{{ .Values.triton.metrics.port }}/metrics"
+  startupProbe:
+    exec:
+      command: [test, -e, {{ printf "%s/.begun" .Values.engineCache.mountPath | quote }}]
+    periodSeconds: 1
+    failureThreshold: 600
+  resources:
+    {{- toYaml .Values.engineCache.resources | nindent 4 }}
+  volumeMounts:
+    - name: engines
+      mountPath: {{ .Values.engineCache.mountPath | quote }}
+    - name: kept-engines
+      mountPath: /mnt/engines
+      subPath: {{ include "gliogate.engineFolder" . }}
+{{- end -}}
+
 {{/* The port of an address: of http[s]://HOST[:PORT]/…, of s3://[http[s]://]HOST:PORT/… or of a bucket, which is 443. */}}
 {{- define "gliogate.urlPort" -}}
 {{- $address := regexReplaceAll "^(s3|gs|as)://" . "" -}}
