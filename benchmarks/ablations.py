@@ -1,8 +1,8 @@
 """`python -m benchmarks.ablations --data kaggle_3m`: what each choice is worth, and what a leak pretends.
 
-The flagship's network at a fifth of its arithmetic, a short course, the same split by patient; each row differs from
-the first in one choice. The last row is split by slice, as many notebooks do: neighbouring slices of a patient are on
-both sides. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
+`resunet_multitask` at a fifth of its arithmetic, a short course, the same split by patient; each row differs from the
+first in one choice. The last row is split by slice, as many notebooks do: neighbouring slices of a patient are on both
+sides. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PLAIN = Recipe(
     name="ablation",
     stages={
         "segmenter": Stage(
-            network="flagship",
+            network="resunet_multitask",
             options={"filters": [8, 16, 32, 64, 128], "depths": [1, 1, 1, 1, 1]},
             losses={"mask": "focal_tversky"},
             phases=(Phase(epochs=8, window=128),),

@@ -23,7 +23,7 @@ FOLDER = Path("build/recipes")
 
 SHORT: dict[str, list[str]] = {
     "flagship": [],
-    "mobilenetv2-multitask": [],
+    "resunet-multitask": [],
     "resnet50-resunet": [
         'stages.detector.phases=[{"epochs": 6, "scale": 0.5}, {"epochs": 1}]',
         'stages.segmenter.phases=[{"epochs": 6, "scale": 0.5}, {"epochs": 1}]',

@@ -32,6 +32,8 @@ ensemble_scheduling { step [
 ] }
 """
 
+_BATCHING = "\ndynamic_batching { default_queue_policy { max_queue_size: 128 } }\n"
+
 _FUSED = """\
 name: "brain_tumor"
 backend: "onnxruntime"
@@ -58,6 +60,13 @@ def networks_of(repository: Path, engine: str) -> Networks:
     return Networks(str(detector.absolute()), str(segmenter.absolute()), *thresholds, engine)
 
 
+def build_batching_networks(repository: Path, destination: Path) -> Path:
+    """The networks for clients that decide themselves; the gate, beside them, is asked nothing."""
+    _copy_networks(repository, destination)
+    shutil.copytree(repository / ENSEMBLE.name, destination / ENSEMBLE.name)
+    return destination
+
+
 def build_plain_ensemble(repository: Path, destination: Path) -> Path:
     """Triton's ensemble scheduler in the gate's place, as Triton's own guide to ensembles sets one up."""
     return _build(repository, destination, _PLAIN_ENSEMBLE)
@@ -71,9 +80,16 @@ def build_fused(repository: Path, destination: Path, networks: Networks) -> Path
 
 
 def _build(repository: Path, destination: Path, config: str) -> Path:
-    shutil.rmtree(destination, ignore_errors=True)
-    for model in (DETECTOR, SEGMENTER):
-        shutil.copytree(repository / model.name, destination / model.name)
+    _copy_networks(repository, destination)
     (destination / ENSEMBLE.name / "1").mkdir(parents=True)
     (destination / ENSEMBLE.name / "config.pbtxt").write_text(config)
     return destination
+
+
+def _copy_networks(repository: Path, destination: Path) -> None:
+    """Begins a repository with networks that join requests, as Triton's guides would have it; the gate's need not."""
+    shutil.rmtree(destination, ignore_errors=True)
+    for model in (DETECTOR, SEGMENTER):
+        shutil.copytree(repository / model.name, destination / model.name)
+        for config in (destination / model.name).rglob("*.pbtxt"):
+            config.write_text(config.read_text() + _BATCHING)

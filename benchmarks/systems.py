@@ -18,7 +18,7 @@ from benchmarks.environments import own_python, python_of
 from benchmarks.measured import Asked, Measured
 from benchmarks.pair import DOCUMENTED, ENVIRONMENT, OPENVINO, OURS, Images, Networks, open_network
 from benchmarks.processes import Process, free_port
-from benchmarks.repositories import build_fused, build_plain_ensemble, networks_of
+from benchmarks.repositories import build_batching_networks, build_fused, build_plain_ensemble, networks_of
 from gliogate.contract import ENSEMBLE
 
 ROOT = Path(__file__).parents[1]
@@ -128,8 +128,11 @@ class Workshop:
         calls = partial(clients.two_calls, networks=self.networks)
         both = partial(clients.always_both, networks=self.networks)
         ensemble = partial(self._triton, lambda: build_plain_ensemble(self.repository, self.folder / "plain_ensemble"))
+        batching = partial(
+            self._triton, lambda: build_batching_networks(self.repository, self.folder / "batching_networks")
+        )
         systems = [
-            System("Triton, two calls", "peer", OURS, partial(self._triton, lambda: self.repository, calls)),
+            System("Triton, two calls", "peer", OURS, partial(batching, calls)),
             System("Triton, plain ensemble", "peer", OURS, partial(ensemble, both)),
         ]
         for name, (peer, command, client) in self._servers().items():

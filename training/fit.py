@@ -14,6 +14,7 @@ from training.data import Dataset
 from training.devices import all_devices
 from training.errors import RecipeError
 from training.files import naming, replacing
+from training.fused import with_fused_normalization, with_plain_normalization
 from training.losses import loss_of
 from training.models import WHERE_STRIDE
 from training.networks import network_of
@@ -109,7 +110,7 @@ def fit(
                     log.on_train_end()
         begin = end
     with replacing(finished) as partial:
-        model.save(partial, include_optimizer=False)
+        with_plain_normalization(model).save(partial, include_optimizer=False)
     checkpoint.unlink(missing_ok=True)
     best.unlink(missing_ok=True)
 
@@ -120,7 +121,7 @@ def build(stage: Stage, *, steps_per_epoch: int) -> keras.Model:
     Raises:
         RecipeError: there is no such network, or a size that it does not take.
     """
-    model = network_of(stage, size=None)
+    model = with_fused_normalization(network_of(stage, size=None))
     for phase in stage.phases:
         try:
             shapes = model.compute_output_shape((None, phase.size, phase.size, len(CHANNELS)))

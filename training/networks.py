@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gliogate.contract import CHANNELS, SLICE_SIZE
 from training.errors import RecipeError
 from training.models import NETWORKS
+from training.models.exchange import with_known_sizes
 from training.models.mirrored import Mirrored
 from training.predict import predict
 from training.recipe import Output, Recipe, Stage
@@ -66,7 +67,7 @@ def served_networks(run: "Run") -> tuple[keras.Model, keras.Model]:
     networks = untrained(run.recipe)
     for name, network in networks.items():
         network.load_weights(run.weights(name))
-    return combined(run.recipe, networks)
+    return combined(run.recipe, {name: with_known_sizes(network) for name, network in networks.items()})
 
 
 def untrained(recipe: Recipe) -> dict[str, keras.Model]:

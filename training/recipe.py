@@ -195,12 +195,16 @@ class Recipe(_Choices):
         Raises:
             RecipeError: none of the networks can.
         """
+        if not self.pretrainable:
+            raise RecipeError(f"recipe {self.name}: no network of it starts from other weights than its own")
+        return self.with_changes([f"stages.{name}.options.weights={weights}" for name in self.pretrainable])
+
+    @property
+    def pretrainable(self) -> list[str]:
+        """The stages whose networks can start from weights of others."""
         from training.models import NETWORKS
 
-        able = [name for name, s in self.stages.items() if "weights" in signature(NETWORKS[s.network]).parameters]
-        if not able:
-            raise RecipeError(f"recipe {self.name}: no network of it starts from other weights than its own")
-        return self.with_changes([f"stages.{name}.options.weights={weights}" for name in able])
+        return [name for name, s in self.stages.items() if "weights" in signature(NETWORKS[s.network]).parameters]
 
     def with_changes(self, changes: Sequence[str]) -> "Recipe":
         """The recipe with some keys changed.

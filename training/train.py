@@ -70,6 +70,8 @@ def train(run: Run, dataset: Dataset, *, stages: Sequence[str] | None = None, se
         len(run.split.validation), len(validation), precision,
     )  # fmt: skip
     for name in stages or run.recipe.stages:
+        if name in run.recipe.pretrainable and not run.recipe.stages[name].options.get("weights"):
+            logger.warning("%s: starts from nothing; the recipe's figures are of `--weights imagenet`", name)
         validate = partial(_figures, validation=validation)
         fit(name, run.recipe.stages[name], training, synthetic, validate, run.folder, seed=seed, workers=workers)
         keras.utils.clear_session()

@@ -9,7 +9,9 @@ from training.recipe import Phase, Recipe, Stage
 @pytest.fixture(scope="module")
 def costs():
     thin = {"filters": [4, 8, 8], "depths": [1, 1, 1]}
-    both = Stage(network="flagship", options=thin, losses={"tumor": "bce", "mask": "bce"}, phases=(Phase(epochs=1),))
+    both = Stage(
+        network="resunet_multitask", options=thin, losses={"tumor": "bce", "mask": "bce"}, phases=(Phase(epochs=1),)
+    )
     once = Recipe(name="once", stages={"both": both})
     return measured([once, once.model_copy(update={"name": "mirrored", "mirrored": ("mask",)})])
 

@@ -1,5 +1,6 @@
 """The gate in a real Triton, between networks whose answers are known, asked by a plain `tritonclient`."""
 
+import re
 import shutil
 import time
 import urllib.request
@@ -13,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer
+from gliogate.errors import EmbeddedServerError
 
 OUTPUTS = [tensor.name for tensor in contract.ENSEMBLE.outputs]
 PROBABILITY = contract.TUMOR_PROBABILITY.name
@@ -184,14 +186,22 @@ def test_a_detector_that_fails_fails_only_requests_that_needed_it(triton):
     assert always[MASK].mean() == 0.75
 
 
-def test_a_network_that_fails_on_one_request_answers_those_in_the_same_batch(triton):
+def test_a_network_that_batches_and_fails_on_one_request_answers_the_others(tiny_repository, tmp_path):
+    """Ours do not batch; another's model that the backend is given may."""
+    repository = shutil.copytree(tiny_repository, tmp_path / "model_repository")
+    with (repository / contract.DETECTOR.name / "config.pbtxt").open("a") as config:
+        config.write("dynamic_batching { max_queue_delay_microseconds: 500000 }\n")
     options = {"model": contract.DETECTOR, "outputs": [PROBABILITY]}
     good, bad = (slices(0.75), options), (poisoned(slices(0.25), contract.DETECTOR), options)
-    executions = triton.executions(contract.DETECTOR)
 
-    answers = triton.ask_at_once(*[good, bad, good, good] * 8)
+    with EmbeddedServer(repository, model_config_name="") as server:
+        triton = Triton(server.url)
+        executions = triton.executions(contract.DETECTOR)
+        answers = triton.ask_at_once(*[good, bad, good, good] * 8)
+        executions = triton.executions(contract.DETECTOR) - executions
+        triton.client.close()
 
-    assert triton.executions(contract.DETECTOR) - executions < len(answers)
+    assert executions < len(answers)
     for index, answer in enumerate(answers):
         if index % 4 == 1:
             assert isinstance(answer, InferenceServerException)
@@ -262,3 +272,52 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
         "gliogate_batch_rows_sum": 4,
         "gliogate_batch_rows_count": 2,
     }
+
+
+@pytest.fixture
+def grouping(tiny_repository, tmp_path):
+    """A repository whose gate waits for a batch, to work on it by `rows_at_once`."""
+
+    def build(rows_at_once):
+        repository = shutil.copytree(tiny_repository, tmp_path / "model_repository")
+        config = repository / contract.ENSEMBLE.name / "config.pbtxt"
+        text = config.read_text()
+        for old, new in (
+            ("max_queue_delay_microseconds: 1000", "max_queue_delay_microseconds: 500000"),
+            ('key: "rows_at_once" value: { string_value: "8" }', f'key: "rows_at_once" value: {{ {rows_at_once} }}'),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        config.write_text(text)
+        return repository
+
+    return build
+
+
+def test_a_large_batch_is_answered_group_by_group(grouping):
+    levels = [0.25, 0.75, 0.5, 0.625, 0.125, 0.875]
+    requests = [(slices(level), {"gate": "perhaps"} if level == 0.5 else {}) for level in levels]
+
+    with EmbeddedServer(grouping('string_value: "2"')) as server:
+        triton = Triton(server.url)
+        answers = triton.ask_at_once(*requests)
+        triton.client.close()
+        page = urllib.request.urlopen(server.metrics_url).read().decode()
+
+    for level, answer in zip(levels, answers, strict=True):
+        if level == 0.5:
+            assert "gate is 'perhaps'" in answer.message()
+        else:
+            assert answer[PROBABILITY].item() == level
+            assert answer[MASK].mean() == (level if level > 0.5 else 0)
+    assert 'gliogate_requests_total{outcome="answered"} 5' in page
+    # Five rows in groups of at most two, whichever came first, and none larger.
+    [count] = re.findall(r"gliogate_batch_rows_count (\d+)", page)
+    assert int(count) >= 3
+    assert f'gliogate_batch_rows_bucket{{le="2"}} {count}' in page
+
+
+@pytest.mark.parametrize("text", ["0", "eight", "-1"])
+def test_a_group_of_no_size_is_refused_by_name(grouping, text):
+    with pytest.raises(EmbeddedServerError, match=f"parameter 'rows_at_once' is '{text}', expected a positive number"):
+        EmbeddedServer(grouping(f'string_value: "{text}"')).start()

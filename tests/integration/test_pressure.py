@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc
 from google.protobuf import text_format
-from tiny_networks import slices
+from tiny_networks import NETWORK_FILES, slices
 from tritonclient.grpc import model_config_pb2
 
 from gliogate import contract
@@ -102,6 +103,11 @@ def wait_until(happens):
         time.sleep(0.01)
 
 
+def wait_for_more(answers, count):
+    enough = len(answers) + count
+    wait_until(lambda: len(answers) >= enough)
+
+
 def configure(repository, model, change):
     """Changes a configuration by the message that it is."""
     path = repository / model.name / "config.pbtxt"
@@ -170,7 +176,6 @@ def test_cancelled_requests_cost_no_segmenter_time(repository):
     def slow(config):
         # The gate waits for more companions than there are.
         config.dynamic_batching.max_queue_delay_microseconds = 500_000
-        config.dynamic_batching.ClearField("preferred_batch_size")
 
     configure(repository, contract.ENSEMBLE, slow)
     with triton_on(repository) as triton:
@@ -244,14 +249,12 @@ def test_a_segmenter_that_is_unloaded_under_load_fails_only_who_needs_it(reposit
     with EmbeddedServer(repository) as server:
         masks, probabilities, control = Triton(server), Triton(server), Triton(server)
         with load(probabilities, outputs=[PROBABILITY]) as detected, load(masks) as segmented:
-            wait_until(lambda: len(segmented) >= 20)
+            wait_for_more(segmented, 20)
             control.client.unload_model(contract.SEGMENTER.name)
             wait_until(lambda: not control.client.is_model_ready(contract.SEGMENTER.name))
-            gone = len(segmented)
-            wait_until(lambda: len(segmented) >= gone + 40)
+            wait_for_more(segmented, 40)
             control.client.load_model(contract.SEGMENTER.name)
-            back = len(segmented)
-            wait_until(lambda: len(segmented) >= back + 40)
+            wait_for_more(segmented, 40)
         for each in (masks, probabilities, control):
             each.client.close()
 
@@ -264,23 +267,48 @@ def test_a_segmenter_that_is_unloaded_under_load_fails_only_who_needs_it(reposit
     assert [outcome for outcome, _, _ in segmented[-8:]] == ["OK"] * 8
 
 
+def _half_as_sure(detector):
+    """Changes a tiny detector to one that answers half of what it did."""
+    network = onnx.load(detector)
+    (white,) = (value for value in network.graph.initializer if value.name == "white")
+    white.CopyFrom(onnx.numpy_helper.from_array(np.float32(2 * 255), "white"))
+    onnx.save(network, detector)
+
+
 @pytest.mark.usefixtures("explicit")
-def test_a_new_version_under_load_loses_no_request(repository):
+def test_a_new_version_under_load_loses_no_request_and_mixes_no_networks(repository):
     with EmbeddedServer(repository) as server:
         asked, control = Triton(server), Triton(server)
         with load(asked) as answers:
-            wait_until(lambda: len(answers) >= 20)
+            wait_for_more(answers, 20)
             for model in contract.MODELS:
                 shutil.copytree(repository / model.name / "1", repository / model.name / "2")
+                if model is contract.DETECTOR:
+                    for network in NETWORK_FILES:
+                        _half_as_sure(repository / model.name / "2" / network)
                 control.client.load_model(model.name)
-            loaded = len(answers)
-            wait_until(lambda: len(answers) >= loaded + 40)
-        versions = {result.get_response().model_version for _, _, result in answers}
+                wait_for_more(answers, 40)
         for each in (asked, control):
             each.client.close()
 
     assert Counter(outcome for outcome, _, _ in answers) == {"OK": len(answers)}
-    assert versions == {"1", "2"}
+    said = {(result.get_response().model_version, *result.as_numpy(PROBABILITY)[0]) for _, _, result in answers}
+    assert said == {("1", 0.75), ("2", 0.375)}
+
+
+def test_half_a_version_is_not_served(repository):
+    """What an export or a copy leaves that dies between its folders."""
+    shutil.copytree(repository / contract.DETECTOR.name / "1", repository / contract.DETECTOR.name / "2")
+    for network in NETWORK_FILES:
+        _half_as_sure(repository / contract.DETECTOR.name / "2" / network)
+
+    with EmbeddedServer(repository) as server:
+        triton = Triton(server)
+        outcome, _, result = triton.ask(OPEN)
+        triton.client.close()
+
+    assert outcome == "OK"
+    assert (result.get_response().model_version, *result.as_numpy(PROBABILITY)[0]) == ("1", 0.75)
 
 
 def test_statistics_and_metrics_tell_the_truth(triton):

@@ -329,3 +329,18 @@ def test_who_asks_for_the_thresholds_alone_wakes_no_network(gating, request_for,
     assert default[THRESHOLDS].tolist() == [[0.5, 0.5], [0.5, 0.5]]
     assert own[THRESHOLDS].tolist() == [[0.5, 0.25]]
     assert detect.calls == segment.calls == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups"),
+    [
+        ([1], [[0]]),
+        ([1] * 10, [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]),
+        ([3, 6, 2], [[0], [1, 2]]),
+        ([32], [[0]]),
+        ([1, 32, 1], [[0], [1], [2]]),
+        ([8, 0, 0, 1], [[0, 1, 2], [3]]),
+    ],
+)
+def test_a_large_batch_is_parted_between_requests(gating, rows, groups):
+    assert [list(group) for group in gating.grouped(rows, 8)] == groups

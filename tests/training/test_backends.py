@@ -38,11 +38,12 @@ from training.__main__ import main
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
+RECIPE = ("--recipe", "resunet-multitask")
 # Phases of different sizes, an average of the weights, and a look at the validation slices in between.
 COURSE = (
-    'stages.flagship.phases=[{"epochs": 1, "window": 64}, {"epochs": 1, "window": 96}]',
-    'stages.flagship.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
-    "stages.detector.network=flagship",
+    'stages.multitask.phases=[{"epochs": 1, "window": 64}, {"epochs": 1, "window": 96}]',
+    'stages.multitask.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "stages.detector.network=resunet_multitask",
     'stages.detector.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
     'stages.detector.phases=[{"epochs": 1, "window": 64}]',
 )
@@ -54,7 +55,7 @@ def test_what_two_devices_trained_is_a_network_of_one(backend: str, script: str,
     changes = (part for change in COURSE for part in ("--set", change))
     path = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
-        [sys.executable, "-c", script + TRAIN, tmp_path / "run", "--data", kaggle, *changes],
+        [sys.executable, "-c", script + TRAIN, tmp_path / "run", "--data", kaggle, *RECIPE, *changes],
         env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": path},
         check=True,
     )

@@ -26,7 +26,7 @@ def synthetic() -> Dataset:
 
 def epoch(real: Dataset, synthetic: Dataset, number: int, phase: Phase = HALF, **choices: object) -> EpochBatches:
     losses = {"tumor": "bce", "where": "bce", "mask": "bce"}
-    stage = Stage(network="flagship", losses=losses, phases=(phase,), batch_size=6, **choices)
+    stage = Stage(network="resunet_multitask", losses=losses, phases=(phase,), batch_size=6, **choices)
     return EpochBatches(real, synthetic, stage, phase, epoch=number, seed=0)
 
 

@@ -20,16 +20,16 @@ def test_a_mistake_in_a_recipe_is_found_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in ("train", "crossvalidate"):
-        change = ("--set", "stages.flagship.options.filters=abc")
+        change = ("--set", "stages.multitask.options.widths=abc")
         error = refusal(capsys, command, tmp_path / "run", "--data", tmp_path / "nothing", *change)
-        assert "stages.flagship: options: flagship cannot be built with {'filters': 'abc'}" in error
+        assert "stages.multitask: options: mobilenetv2_multitask cannot be built with {'widths': 'abc'}" in error
         assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stages", "nostage"], "no stage nostage; it has flagship, detector"),
+        (["--stages", "nostage"], "no stage nostage; it has multitask"),
         (["--split", "{tmp}/missing.json"], "missing.json: no such file"),
         (["--split", "{tmp}/nested.json"], 'nested.json: training: expected names of patients, found ["a"]'),
         (["--split", "{tmp}/unknown.json"], "validation names TCGA_XX_9999, not in the dataset"),

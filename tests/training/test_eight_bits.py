@@ -12,11 +12,11 @@ from training.data import Dataset, phantoms
 from training.eight_bits import write_for_cpu
 from training.onnx_files import answer
 
-FACTORS = (0.5, 8.0, 0.25)
+FACTORS = (0.5, 8.0, 0.125, 2.0)
 
 
-def network(model: Model, path: Path, *, end: str = "Identity") -> Path:
-    """Four convolutions in a row that hand FLAIR on; a detector's last node is `end`."""
+def network(model: Model, path: Path, *, end: str = "Identity", activation: str | None = None) -> Path:
+    """Five convolutions in a row that hand FLAIR on, `activation` behind each; a detector's last node is `end`."""
     [output] = model.outputs
     nodes = [
         helper.make_node("Cast", [IMAGE.name], ["levels"], "cast", to=TensorProto.FLOAT),
@@ -28,7 +28,11 @@ def network(model: Model, path: Path, *, end: str = "Identity") -> Path:
     weights = [flair, *(np.full((1, 1, 1, 1), factor, np.float32) for factor in FACTORS)]
     for number, _ in enumerate(weights):
         source = "channels" if number == 0 else f"c{number - 1}"
-        nodes.append(helper.make_node("Conv", [source, f"w{number}"], [f"c{number}"], f"conv{number}"))
+        convolved = f"before{number}" if activation else f"c{number}"
+        nodes.append(helper.make_node("Conv", [source, f"w{number}"], [convolved], f"conv{number}"))
+        if activation:
+            limits = ["zero", "six"] if activation == "Clip" else []
+            nodes.append(helper.make_node(activation, [convolved, *limits], [f"c{number}"], f"activation{number}"))
     last = f"c{len(FACTORS)}"
     if model is DETECTOR:
         nodes.append(helper.make_node("ReduceMax", [last], ["level"], "top", axes=[2, 3], keepdims=0))
@@ -43,6 +47,7 @@ def network(model: Model, path: Path, *, end: str = "Identity") -> Path:
         [
             *(numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)),
             *([numpy_helper.from_array(np.array([1], np.int64), "channel")] if model is SEGMENTER else []),
+            *(numpy_helper.from_array(np.array(at, np.float32), name) for name, at in (("zero", 0), ("six", 6))),
         ],
     )
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
@@ -61,6 +66,20 @@ def operators(path: Path) -> list[tuple[str, bool]]:
     return [(node.name, node.input[1] in rounded) for node in graph.node if node.op_type == "Conv"]
 
 
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+def test_between_convolutions_in_8_bits_nothing_is_left_in_32(activation: str, slices: Dataset, tmp_path: Path) -> None:
+    """What is below zero or above six is cut off by the range that 8 bits have."""
+    exact = network(SEGMENTER, tmp_path / "model.onnx", activation=activation)
+
+    write_for_cpu(exact, SEGMENTER, slices.images, slices, 0.5)
+
+    left = [node.name for node in onnx.load(tmp_path / "model_cpu.onnx").graph.node if node.op_type == activation]
+    # Those behind the convolutions that stay as they are, and the last, behind which there is no convolution.
+    assert left == ["activation0", "activation1", "activation2", "activation4"]
+    before, after = (answer(tmp_path / name, slices.images) for name in ("model.onnx", "model_cpu.onnx"))
+    assert 0 < np.abs(before - after).max() < 0.02
+
+
 @pytest.mark.parametrize("model", [DETECTOR, SEGMENTER], ids=lambda model: model.name)
 def test_a_network_that_loses_nothing_is_served_in_8_bits_but_for_its_beginning(
     model: Model, slices: Dataset, tmp_path: Path
@@ -76,7 +95,7 @@ def test_a_network_that_loses_nothing_is_served_in_8_bits_but_for_its_beginning(
     assert rounding.exact - rounding.rounded <= 0.005
     assert rounding.slices == 12
     served = tmp_path / "model_cpu.onnx"
-    assert [rounded for _, rounded in operators(served)] == [False, False, True, True]
+    assert [rounded for _, rounded in operators(served)] == [False, False, False, True, True]
     assert 0 < rounding.largest_difference < 0.02
     difference = np.abs(answer(served, slices.images) - answer(exact, slices.images)).max()
     assert difference == pytest.approx(rounding.largest_difference, abs=1e-4)

@@ -30,9 +30,10 @@ CHECKOUT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(1200)
 
 THIN = (
-    "--set", 'stages.flagship.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
-    "--set", "stages.flagship.phases.0.window=64",
-    "--set", "stages.detector.network=flagship",
+    "--recipe", "resunet-multitask",
+    "--set", 'stages.multitask.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "--set", "stages.multitask.phases.0.window=64",
+    "--set", "stages.detector.network=resunet_multitask",
     "--set", 'stages.detector.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
     "--set", "stages.detector.phases.0.window=64",
 )  # fmt: skip
@@ -71,10 +72,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def flagship(kaggle: Path, runs: Path) -> Path:
+def trained(kaggle: Path, runs: Path) -> Path:
     """One epoch of a thin network on small windows: it knows little, and everything else is as it should be."""
-    assert train(runs / "flagship", kaggle, "--epochs", "1", *THIN) == 0
-    return runs / "flagship"
+    assert train(runs / "trained", kaggle, "--epochs", "1", *THIN) == 0
+    return runs / "trained"
 
 
 @pytest.fixture
@@ -86,30 +87,30 @@ def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
     return main(["export", str(run), "--data", str(data), "--model-repository", str(repository), *arguments])
 
 
-def test_a_run_is_a_folder_that_explains_itself(flagship: Path) -> None:
-    split = json.loads((flagship / "split.json").read_text())
+def test_a_run_is_a_folder_that_explains_itself(trained: Path) -> None:
+    split = json.loads((trained / "split.json").read_text())
     assert (len(split["training"]), len(split["validation"])) == (4, 1)
     assert not set(split["training"]) & set(split["validation"])
-    assert json.loads((flagship / "recipe.json").read_text())["stages"]["flagship"]["phases"][0]["window"] == 64
-    environment = json.loads((flagship / "environment.json").read_text())
+    assert json.loads((trained / "recipe.json").read_text())["stages"]["multitask"]["phases"][0]["window"] == 64
+    environment = json.loads((trained / "environment.json").read_text())
     assert environment["backend"] == keras.backend.backend()
-    assert epochs_logged(flagship, "flagship") == [1]
-    assert list((flagship / "tensorboard" / "flagship").rglob("events.out.*"))
-    summary = json.loads((flagship / "summary.json").read_text())
+    assert epochs_logged(trained, "multitask") == [1]
+    assert list((trained / "tensorboard" / "multitask").rglob("events.out.*"))
+    summary = json.loads((trained / "summary.json").read_text())
     assert summary["patients"] == split["validation"]
-    assert "research use" in (flagship / "report.html").read_text().lower()
+    assert "research use" in (trained / "report.html").read_text().lower()
 
 
-def test_the_commands_that_only_look(flagship: Path, kaggle: Path, tmp_path: Path) -> None:
+def test_the_commands_that_only_look(trained: Path, kaggle: Path, tmp_path: Path) -> None:
     assert main(["explore", "--data", str(kaggle), "--output", str(tmp_path / "explored")]) == 0
     assert json.loads((tmp_path / "explored" / "explore.json").read_text())["slices"] == 60
-    assert main(["compare", str(flagship), str(flagship), "--output", str(tmp_path / "compared.md")]) == 0
-    assert (tmp_path / "compared.md").read_text().count("flagship") >= 2
+    assert main(["compare", str(trained), str(trained), "--output", str(tmp_path / "compared.md")]) == 0
+    assert (tmp_path / "compared.md").read_text().count("resunet-multitask") >= 2
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_trains_is_evaluated_and_exported_as_served(
-    name: str, kaggle: Path, runs: Path, repository: Path
+    name: str, kaggle: Path, runs: Path, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two steps of each; that the networks of each learn from more is in docs/training.md."""
     small = [
@@ -120,19 +121,20 @@ def test_every_recipe_trains_is_evaluated_and_exported_as_served(
     run = runs / f"{name}-small"
     assert train(run, kaggle, "--recipe", name, "--epochs", "1", *(part for c in small for part in ("--set", c))) == 0
     assert json.loads((run / "summary.json").read_text())["slices"] > 0
+    assert caplog.text.count("starts from nothing") == len(find(name).pretrainable)
     # What is exported was held against what Triton answers, or this would fail.
     assert export(run, kaggle, repository) == 0
     assert newest_metadata(repository)[1]["recipe"]["name"] == name
 
 
-def test_export_adds_a_whole_version_and_changes_no_other(flagship: Path, kaggle: Path, repository: Path) -> None:
+def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, kaggle: Path, repository: Path) -> None:
     before = {path: path.read_bytes() for path in repository.glob("*/*/*") if path.is_file()}
     new = max(versions_of(repository)) + 1
     # What an export leaves that died between two of its last steps.
     (repository / "tumor_detector" / str(new)).mkdir()
     (repository / "tumor_detector" / str(new) / "model.onnx").write_bytes(b"half")
 
-    assert export(flagship, kaggle, repository) == 0
+    assert export(trained, kaggle, repository) == 0
 
     assert {path: path.read_bytes() for path in before} == before
     version, metadata = newest_metadata(repository)
@@ -147,20 +149,20 @@ def test_export_adds_a_whole_version_and_changes_no_other(flagship: Path, kaggle
         analysis = client.analyze(phantom)
     served = answer(repository / "tumor_detector" / str(new) / "model_cpu.onnx", phantom[None])[0, 0]
     assert analysis.tumor_probability == pytest.approx(served, abs=1e-6)
-    assert analysis.segmented == (served >= Calibration.read(flagship).point.detection_threshold)
+    assert analysis.segmented == (served >= Calibration.read(trained).point.detection_threshold)
     # In 8 bits it is not quite what the network says that was trained.
-    [trained] = Calibration.read(flagship).answers(logits_of(Run.open(flagship), phantom[None])).probability
+    [trained] = Calibration.read(trained).answers(logits_of(Run.open(trained), phantom[None])).probability
     assert served == pytest.approx(trained, abs=0.1)
 
 
 def test_what_is_served_is_judged_on_strangers_only(
-    flagship: Path, kaggle: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, kaggle: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export(flagship, kaggle, repository) == 0
+    assert export(trained, kaggle, repository) == 0
     output = tmp_path / "evaluation"
     assert main(["evaluate", str(repository), "--data", str(kaggle), "--output", str(output)]) == 0
     summary = json.loads((output / "summary.json").read_text())
-    assert summary["patients"] == json.loads((flagship / "split.json").read_text())["validation"]
+    assert summary["patients"] == json.loads((trained / "split.json").read_text())["validation"]
     assert summary["version"] == newest_metadata(repository)[0]
     assert "volume dice mean" in capsys.readouterr().out
 
@@ -187,22 +189,22 @@ def test_crossvalidation_judges_every_patient_and_vouches_for_a_run_on_all(
 
 def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    choices = ["--epochs", "4", *THIN, "--set", "stages.flagship.phases.1.window=64"]
+    choices = ["--epochs", "4", *THIN, "--set", "stages.multitask.phases.1.window=64"]
     command = [sys.executable, "-m", "training", "train", run, "--data", kaggle, *choices]
     with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "flagship: epoch 1 of 4" in line:
+            if "multitask: epoch 1 of 4" in line:
                 process.send_signal(signal.SIGINT)
                 break
         assert "the same command carries on" in process.stderr.read()
     assert process.returncode == 130
-    done = epochs_logged(run, "flagship")
+    done = epochs_logged(run, "multitask")
     assert done in ([1], [1, 2])
-    assert not (run / "flagship.keras").exists()
+    assert not (run / "multitask.keras").exists()
 
     assert train(run, kaggle, *choices) == 0
-    assert epochs_logged(run, "flagship") == [1, 2, 3, 4]
+    assert epochs_logged(run, "multitask") == [1, 2, 3, 4]
 
 
 def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
@@ -227,10 +229,10 @@ def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
 def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
     kaggle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    endless = ("--set", "stages.flagship.learning_rate=1e30", "--set", "stages.flagship.warm_up=0")
+    endless = ("--set", "stages.multitask.learning_rate=1e30", "--set", "stages.multitask.warm_up=0")
     assert train(tmp_path / "run", kaggle, "--epochs", "2", *THIN, *endless) == 1
     assert "the loss is not a number in epoch" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "flagship.keras").exists()
+    assert not (tmp_path / "run" / "multitask.keras").exists()
 
 
 @pytest.mark.parametrize(
@@ -241,10 +243,10 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
         (["calibrate", "{tmp}/nothing"], "no run here (no recipe.json)"),
         (["export", "{run}", "--model-repository", "{tmp}"], "no version of brain_tumor here"),
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
-        (["train", "{run}"], "a run of another recipe: stages."),
+        (["train", "{run}"], "a run of another recipe: name resunet-multitask (asked for: flagship), "),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
-        (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has flagship, detector"),
-        (["train", "{tmp}/new", "--set", "stages.flagship.lr=1"], "no key 'stages.flagship.lr'"),
+        (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has multitask"),
+        (["train", "{tmp}/new", "--set", "stages.multitask.lr=1"], "no key 'stages.multitask.lr'"),
         (["train", "{tmp}/new", "--split", "{tmp}/leaky.json"], "TCGA_CS_0001 on both sides"),
         (["train", "{tmp}/new", "--split", "{tmp}/unknown.json"], "validation names TCGA_XX_9999, not in the dataset"),
         (["crossvalidate", "{tmp}/new", "--folds", "9"], "9 folds of 5 patients; 2 to 5 are possible"),
@@ -253,14 +255,14 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
 def test_a_mistake_is_one_clear_line(
     arguments: list[str],
     message: str,
-    flagship: Path,
+    trained: Path,
     kaggle: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "leaky.json").write_text('{"training": ["TCGA_CS_0001"], "validation": ["TCGA_CS_0001"]}')
     (tmp_path / "unknown.json").write_text('{"training": ["TCGA_CS_0001"], "validation": ["TCGA_XX_9999"]}')
-    filled = [argument.format(tmp=tmp_path, run=flagship) for argument in arguments]
+    filled = [argument.format(tmp=tmp_path, run=trained) for argument in arguments]
     assert main([*filled, "--data", str(kaggle)]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("training: ")

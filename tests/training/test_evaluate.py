@@ -20,7 +20,9 @@ from training.report import summarize
 from training.run import Run
 
 THIN = {"filters": [4, 8, 8], "depths": [1, 1, 1]}
-STAGE = Stage(network="flagship", options=THIN, losses={"tumor": "bce", "mask": "bce"}, phases=(Phase(epochs=1),))
+STAGE = Stage(
+    network="resunet_multitask", options=THIN, losses={"tumor": "bce", "mask": "bce"}, phases=(Phase(epochs=1),)
+)
 RECIPE = Recipe(name="thin", stages={"both": STAGE}, sensitivity=0.9)
 
 

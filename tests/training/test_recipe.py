@@ -52,7 +52,10 @@ def test_changes_reach_into_a_recipe() -> None:
         ("stages.segmenter.phases.7.epochs=1", "no key 'stages.segmenter.phases.7.epochs'"),
         ("stages.segmenter.losses.mask=lovasz", "stages.segmenter.losses: no loss 'lovasz'; there are bce, dice"),
         ("stages.segmenter.losses.edge=dice", "stages.segmenter.losses"),
-        ("stages.segmenter.network=vgg16", "stages.segmenter.network: no network 'vgg16'; there are flagship"),
+        (
+            "stages.segmenter.network=vgg16",
+            "stages.segmenter.network: no network 'vgg16'; there are mobilenetv2_detector",
+        ),
         (
             "stages.detector.options.filter=3",
             "stages.detector.options: no option filter of resnet50_detector; there are ",
@@ -75,16 +78,16 @@ def test_weights_go_to_the_networks_that_can_start_from_some() -> None:
     recipe = find("resnet50-resunet").with_weights("imagenet")
     assert recipe.stages["detector"].options == {"weights": "imagenet"}
     assert recipe.stages["segmenter"].options == {}
-    recipe = find("flagship")
-    alone = recipe.model_copy(update={"stages": {"flagship": recipe.stages["flagship"]}})
-    with pytest.raises(RecipeError, match="flagship: no network of it starts from other weights"):
+    recipe = find("resunet-multitask")
+    alone = recipe.model_copy(update={"stages": {"multitask": recipe.stages["multitask"]}})
+    with pytest.raises(RecipeError, match="resunet-multitask: no network of it starts from other weights"):
         alone.with_weights("imagenet")
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(40, (12, 28)), (10, (3, 7)), (3, (1, 2)), (1, (1,))])
 def test_another_number_of_epochs_keeps_the_course_in_proportion(epochs: int, expected: tuple[int, ...]) -> None:
     phases = (Phase(epochs=6, scale=0.5), Phase(epochs=14))
-    stage = Stage(network="flagship", losses={"mask": "dice"}, phases=phases).with_epochs(epochs)
+    stage = Stage(network="resunet_multitask", losses={"mask": "dice"}, phases=phases).with_epochs(epochs)
     assert (stage.epochs, tuple(phase.epochs for phase in stage.phases)) == (epochs, expected)
 
 
@@ -99,11 +102,11 @@ def test_a_size_that_the_network_does_not_take_is_named_before_anything_is_train
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["options.filters=abc"], "options: flagship cannot be built with {'filters': 'abc'}: "),
-        (["options.filters=[4, 8, 8, 8]"], "options: flagship cannot be built with "),
+        (["options.filters=abc"], "options: resunet_multitask cannot be built with {'filters': 'abc'}: "),
+        (["options.filters=[4, 8, 8, 8]"], "options: resunet_multitask cannot be built with "),
         (
             ["options.filters=[4, 8, 8, 8]", "options.depths=[1, 1, 1, 1]"],
-            "`where` of flagship has shape .*, expected ",
+            "`where` of resunet_multitask has shape .*, expected ",
         ),
         (["network=resunet_segmenter", "options={}"], "losses: resunet_segmenter answers mask, not tumor, where"),
         (
@@ -114,7 +117,9 @@ def test_a_size_that_the_network_does_not_take_is_named_before_anything_is_train
     ],
 )
 def test_a_network_that_cannot_be_is_named_before_anything_is_trained(changes: list[str], message: str) -> None:
-    recipe = find("flagship").with_changes(["mirrored=[]", *(f"stages.flagship.{change}" for change in changes)])
-    with pytest.raises(RecipeError, match=f"recipe flagship: .*{message}") as caught:
-        check_recipe(recipe, ["flagship"])
+    recipe = find("resunet-multitask").with_changes(
+        ["mirrored=[]", *(f"stages.multitask.{change}" for change in changes)]
+    )
+    with pytest.raises(RecipeError, match=f"recipe resunet-multitask: .*{message}") as caught:
+        check_recipe(recipe, ["multitask"])
     assert "\n" not in str(caught.value)

@@ -26,9 +26,9 @@ def test_its_environment_says_in_which_precision_it_is_trained_here(tmp_path: Pa
 
 def test_another_recipe_is_told_what_differs(tmp_path: Path) -> None:
     Run.create(tmp_path, find("flagship"), SPLIT)
-    other = find("flagship").with_changes(["stages.flagship.batch_size=8"])
+    other = find("flagship").with_changes(["stages.multitask.batch_size=8"])
     with pytest.raises(
-        RunError, match=r"stages\.flagship\.batch_size 16 \(asked for: 8\); give this one another folder"
+        RunError, match=r"stages\.multitask\.batch_size 16 \(asked for: 8\); give this one another folder"
     ):
         Run.create(tmp_path, other, SPLIT)
 
@@ -57,7 +57,7 @@ def test_a_stage_that_was_not_trained_names_the_command(tmp_path: Path) -> None:
     run = Run.create(tmp_path, find("flagship"), SPLIT)
     assert not run.is_trained()
     with pytest.raises(RunError, match="not trained to its end yet; `python -m training train"):
-        run.weights("flagship")
+        run.weights("multitask")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"training": "a", "validation": ["b"]}', '{"training": ["a"]}'])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from training.data import Split, phantoms
@@ -12,13 +13,14 @@ from training.predict import predict
 from training.recipe import Phase, Recipe, Stage
 from training.run import Run
 
+SHIPPED = Path(__file__).parents[2] / "model_repository"
 THIN = {"filters": [4, 8, 8], "depths": [1, 1, 1]}
 SPLIT = Split(("a", "b"), ("c",))
 
 
 def stage(*outputs: str) -> Stage:
     losses = dict.fromkeys(outputs, "bce")
-    return Stage(network="flagship", options=THIN, losses=losses, phases=(Phase(epochs=1),))
+    return Stage(network="resunet_multitask", options=THIN, losses=losses, phases=(Phase(epochs=1),))
 
 
 def trained(folder: Path, **stages: Stage) -> Run:
@@ -55,3 +57,14 @@ def test_each_of_them_costs(tmp_path: Path) -> None:
     single, double = (multiply_adds(served_networks(run)[0]) for run in (one, two))
 
     assert double == pytest.approx(2 * single)
+
+
+def test_of_nearest_neighbours_the_shipped_networks_ask_for_what_every_engine_knows() -> None:
+    found = set()
+    for path in sorted(SHIPPED.glob("*/*/*.onnx")):
+        for node in onnx.load(path, load_external_data=False).graph.node:
+            modes = {attribute.name: attribute.s.decode() for attribute in node.attribute}
+            assert node.op_type != "Tile"
+            if node.op_type == "Resize" and modes["mode"] == "nearest":
+                found.add((path.parent.parent.name, modes["coordinate_transformation_mode"], modes["nearest_mode"]))
+    assert found == {(model, "asymmetric", "floor") for model in ("tumor_detector", "tumor_segmenter")}

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import keras
 
-from training.models.flagship import flagship
 from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
 from training.models.mobilenetv2_multitask import mobilenetv2_multitask
 from training.models.resnet50 import resnet50_detector
 from training.models.resnet50_unet import resnet50_unet
 from training.models.resunet import resunet_segmenter
+from training.models.resunet_multitask import resunet_multitask
 
 __all__ = ["NETWORKS", "WHERE_STRIDE"]
 
@@ -22,11 +22,11 @@ WHERE_STRIDE = 8
 """Pixels a side of each cell of `where`."""
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "flagship": flagship,
     "mobilenetv2_detector": mobilenetv2_detector,
     "mobilenetv2_multitask": mobilenetv2_multitask,
     "mobilenetv2_unet": mobilenetv2_unet,
     "resnet50_detector": resnet50_detector,
     "resnet50_unet": resnet50_unet,
+    "resunet_multitask": resunet_multitask,
     "resunet_segmenter": resunet_segmenter,
 }

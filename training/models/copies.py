@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from gliogate.contract import CHANNELS
-from training.models.layers import slice_mean
+from training.models.layers import as_planes, as_slices, plane_mean
 
 FLAIR = CHANNELS.index("FLAIR")
 
@@ -27,8 +27,9 @@ class BlankCopies(keras.layers.Layer):
         super().__init__(autocast=False, **({"dtype": "float32"} | kwargs))
 
     def call(self, slices):  # noqa: D102
-        values = ops.cast(slices, "float32")
-        flair = values[..., FLAIR : FLAIR + 1]
-        differs = slice_mean(ops.abs(values - flair)) >= COPY_BELOW * slice_mean(flair)
-        itself = ops.arange(len(CHANNELS)) == FLAIR
-        return values * ops.cast(ops.logical_or(differs, itself), "float32")
+        planes = as_planes(slices)
+        # Not by slicing, before which a converter puts everything back in the order of pixels.
+        flair = ops.take(planes, [FLAIR], axis=1)
+        differs = plane_mean(ops.abs(planes - flair)) >= COPY_BELOW * plane_mean(flair)
+        itself = ops.reshape(ops.arange(len(CHANNELS)) == FLAIR, (1, -1, 1, 1))
+        return as_slices(planes * ops.cast(ops.logical_or(differs, itself), "float32"))

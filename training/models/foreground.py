@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from training.models.layers import slice_mean
+from training.models.layers import as_planes, as_slices, plane_mean
 
 
 @keras.saving.register_keras_serializable("gliogate")
@@ -18,9 +18,9 @@ class ForegroundStandardization(keras.layers.Layer):
         super().__init__(autocast=False, **({"dtype": "float32"} | kwargs))
 
     def call(self, slices):  # noqa: D102
-        values = ops.cast(slices, "float32")
+        planes = as_planes(slices)
         # A hundredth of a grey level: an empty channel stays 0 instead of becoming 0/0.
-        weight = slice_mean(values) + 0.01
-        centered = values - slice_mean(ops.square(values)) / weight
-        variance = slice_mean(values * ops.square(centered)) / weight
-        return centered / ops.sqrt(variance + 1.0)
+        weight = plane_mean(planes) + 0.01
+        centered = planes - plane_mean(ops.square(planes)) / weight
+        variance = plane_mean(planes * ops.square(centered)) / weight
+        return as_slices(centered * (1 / ops.sqrt(variance + 1.0)))

@@ -13,6 +13,7 @@ from keras import ops
 from gliogate.contract import CHANNELS
 from training.models.decoder import decode
 from training.models.ends import image_input, mask_logits
+from training.models.layers import as_planes, as_slices
 from training.models.pretrained import backbone, freeze_statistics, load_folded, quicken_statistics
 
 SIZE = 224
@@ -84,7 +85,8 @@ def mobilenetv2_encoder(image: keras.KerasTensor, weights: str | None) -> keras.
 
 def _grey(image: keras.KerasTensor) -> keras.KerasTensor:
     """FLAIR three times, float32 (B, 224, 224, 3) in [-1, 1]."""
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="scale")(image[..., FLAIR : FLAIR + 1])
+    flair = as_slices(ops.take(as_planes(image), [FLAIR], axis=1))
     # Not keras.layers.Resizing, behind which a network that is exported runs in training mode.
-    x = ops.image.resize(x, (SIZE, SIZE), interpolation="bilinear", data_format="channels_last")
+    x = ops.image.resize(flair, (SIZE, SIZE), interpolation="bilinear", data_format="channels_last")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="scale")(x)
     return keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([x, x, x])

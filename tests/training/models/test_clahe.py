@@ -9,7 +9,7 @@ import pytest
 
 from training.errors import RecipeError
 from training.models.clahe import CLAHE
-from training.models.flagship import flagship
+from training.models.resunet_multitask import resunet_multitask
 
 
 def equalized_by_opencv(images: np.ndarray, clip_limit: float = 2.0, tiles: int = 8) -> np.ndarray:
@@ -61,9 +61,9 @@ def test_a_network_for_any_size_equalizes_each(slices: np.ndarray) -> None:
         assert largest_difference(network.predict_on_batch(images), equalized_by_opencv(images)) == 0
 
 
-def test_the_flagship_sees_the_equalized_slice(slices: np.ndarray) -> None:
+def test_the_network_sees_the_equalized_slice(slices: np.ndarray) -> None:
     plain, equalizing = (
-        flagship(size=256, filters=(4, 8, 8), depths=(1, 1, 1), clahe=clahe) for clahe in (False, True)
+        resunet_multitask(size=256, filters=(4, 8, 8), depths=(1, 1, 1), clahe=clahe) for clahe in (False, True)
     )
     equalizing.set_weights(plain.get_weights())
     told = equalizing(slices)["mask"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.models.copies import BlankCopies
-from training.models.flagship import flagship
+from training.models.resunet_multitask import resunet_multitask
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_black_slice_stays_black(blank: BlankCopies) -> None:
 
 def test_a_grey_picture_and_flair_alone_get_the_same_answer(slices: np.ndarray) -> None:
     keras.utils.set_random_seed(0)
-    network = flagship(size=None, filters=(4, 4, 4, 4, 4), depths=(1, 1, 1, 1, 1))
+    network = resunet_multitask(size=None, filters=(4, 4, 4, 4, 4), depths=(1, 1, 1, 1, 1))
     alone = np.zeros_like(slices)
     alone[..., 1] = slices[..., 1]
     grey = np.repeat(slices[..., 1:2], 3, axis=-1)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from training.errors import RecipeError
-from training.models.flagship import flagship
 from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
 from training.models.mobilenetv2_multitask import mobilenetv2_multitask
 from training.models.pretrained import backbone
 from training.models.resnet50 import resnet50_detector
 from training.models.resnet50_unet import resnet50_unet
 from training.models.resunet import resunet_segmenter
+from training.models.resunet_multitask import resunet_multitask
 
 DETECTORS = {
     "resnet50_detector": resnet50_detector,
@@ -28,7 +28,7 @@ SEGMENTERS = {
     "mobilenetv2_unet": mobilenetv2_unet,
 }
 BOTH = {
-    "flagship": flagship,
+    "resunet_multitask": resunet_multitask,
     "mobilenetv2_multitask": mobilenetv2_multitask,
 }
 NETWORKS = DETECTORS | SEGMENTERS | BOTH

@@ -1,7 +1,8 @@
 """The gate on Triton: turns requests into arrays for `gating`, and what it makes of them into responses.
 
-Each network is called at most once for a batch, through BLS. Triton never hands over more rows than the gate's
-`max_batch_size`, and the networks take as many. An instance on a GPU works on its slices and masks there, with CuPy.
+Each network is called at most once for a group of requests, through BLS, and in the gate's own version: an operating
+point says nothing of other networks. Triton never hands over more rows than the gate's `max_batch_size`, and the
+networks take as many. An instance on a GPU works on its slices and masks there, with CuPy.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class TritonPythonModel:
             self._operating_point = gating.read_operating_point(version / "operating_point.json")
         except (OSError, gating.InvalidValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        self._version = args["model_version"]
+        self._rows_at_once = _rows_at_once(json.loads(args["model_config"]))
         self._counters = Counters()
         self._device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         if self._device is not None and cupy is None:
@@ -50,28 +53,46 @@ class TritonPythonModel:
             self._device = None
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers a batch: one response for every request, in order. A request that is wrong fails alone."""
+        """Answers a batch, group by group: a response for each request, in order, or None where it was sent already.
+
+        A request that is wrong fails alone.
+        """
+        with nullcontext() if self._device is None else cupy.cuda.Device(self._device):
+            read = [self._read(request) for request in requests]
+            groups = gating.grouped([_rows(each) for each in read], self._rows_at_once)
+            responses: list[Any] = [None] * len(requests)
+            for group in groups:
+                outcomes = self._answer(read[group.start : group.stop])
+                for index, outcome in zip(group, outcomes, strict=True):
+                    responses[index] = _response(outcome)
+                if group is not groups[-1]:
+                    # Whoever is in the first groups of a full queue does not wait for the last.
+                    for index in group:
+                        sender = requests[index].get_response_sender()
+                        sender.send(responses[index], flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                        responses[index] = None
+        return responses
+
+    def _answer(self, outcomes: list[Any]) -> list[Any]:
+        """What becomes of some requests: their outputs, or what failed them."""
         watch, tally = Stopwatch(), gating.Tally()
-        on_host = self._device is None
-        with watch.stage("gate"), nullcontext() if on_host else cupy.cuda.Device(self._device):
-            outcomes: list[Any] = [self._read(request) for request in requests]
+        with watch.stage("gate"):
             valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
             if valid:
                 batch = [outcomes[index] for index in valid]
                 # A client's tensor may lie in a GPU's memory even where the gate does not.
-                on_host &= all(isinstance(request.images, np.ndarray) for request in batch)
+                on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
                 answers = gating.run(
                     batch,
-                    detect=partial(_infer, watch, "detector", gating.TUMOR_PROBABILITY),
-                    segment=partial(_infer, watch, "segmenter", gating.MASK_PROBABILITY),
+                    detect=partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
+                    segment=partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
                     xp=np if on_host else cupy,
                     tally=tally,
                 )
                 for index, answer in zip(valid, answers, strict=True):
                     outcomes[index] = answer
-            responses = [_response(outcome) for outcome in outcomes]
         self._count(outcomes, tally, watch)
-        return responses
+        return outcomes
 
     def _count(self, outcomes: list[Any], tally: gating.Tally, watch: Stopwatch) -> None:
         for outcome, amount in Counter(map(_name_of, outcomes)).items():
@@ -95,17 +116,30 @@ class TritonPythonModel:
             return error
 
 
-def _infer(watch: Stopwatch, stage: str, output: str, images: gating.Array) -> gating.Array:
+def _rows_at_once(config: dict[str, Any]) -> int:
+    """How many slices are worked on and answered at once: all of a batch, unless the configuration says fewer."""
+    text = config["parameters"].get("rows_at_once", {}).get("string_value", str(config["max_batch_size"]))
+    if not text.isdecimal() or int(text) == 0:
+        raise pb_utils.TritonModelException(f"parameter 'rows_at_once' is {text!r}, expected a positive number")
+    return int(text)
+
+
+def _rows(read: gating.Request | Exception) -> int:
+    return len(read.images) if isinstance(read, gating.Request) else 0
+
+
+def _infer(watch: Stopwatch, version: str, stage: str, output: str, images: gating.Array) -> gating.Array:
     """Returns one output of a network, in the memory that the images are in."""
     with watch.stage(stage):
-        return _ask(f"tumor_{stage}", output, images)
+        return _ask(f"tumor_{stage}", version, output, images)
 
 
-def _ask(model: str, output: str, images: gating.Array) -> gating.Array:
+def _ask(model: str, version: str, output: str, images: gating.Array) -> gating.Array:
     on_host = isinstance(images, np.ndarray)
     memory = (pb_utils.TRITONSERVER_MEMORY_CPU, 0) if on_host else (pb_utils.TRITONSERVER_MEMORY_GPU, images.device.id)
     request = pb_utils.InferenceRequest(
         model_name=model,
+        model_version=int(version),
         inputs=[_tensor("image", images)],
         requested_output_names=[output],
         preferred_memory=pb_utils.PreferredMemory(*memory),
@@ -113,18 +147,21 @@ def _ask(model: str, output: str, images: gating.Array) -> gating.Array:
     try:
         response = request.exec()
         if response.has_error():
-            code = response.error().code() if _is_ready(model) else pb_utils.TritonError.UNAVAILABLE
-            raise NetworkError(f"{model}: {response.error().message()}", code)
+            error = response.error()
+            # In words alone Triton says that a network is not there; when the gate asks, it may be back already.
+            is_gone = error.message().endswith("is not ready.") or not _is_ready(model, version)
+            code = pb_utils.TritonError.UNAVAILABLE if is_gone else error.code()
+            raise NetworkError(f"{model}: {error.message()}", code)
     except UnicodeDecodeError:  # Once in a while, what a server says of it that is stopping is no text.
         raise NetworkError(f"{model} did not answer", pb_utils.TritonError.UNAVAILABLE) from None
     answers = _array(pb_utils.get_output_tensor_by_name(response, output))
     return answers if on_host else cupy.asarray(answers)
 
 
-def _is_ready(model: str) -> bool:
+def _is_ready(model: str, version: str) -> bool:
     """Whether a network is there; a server that is stopping takes it away from under the gate."""
     try:
-        return pb_utils.is_model_ready(model)
+        return pb_utils.is_model_ready(model, version)
     except pb_utils.TritonModelException:  # The server itself is not ready.
         return False
 

@@ -146,6 +146,25 @@ class Tally:
     shut: int = 0
 
 
+def grouped(rows: Sequence[int], at_once: int) -> list[range]:
+    """Parts a batch's requests, in their order, into groups that are answered one after the other.
+
+    Args:
+        rows: how many slices each request has.
+        at_once: how many a group has at most, if no request of it has more by itself.
+
+    Returns:
+        The requests' indices, group by group; no group is empty.
+    """
+    starts, sum_of_rows = [0], 0
+    for index, count in enumerate(rows):
+        if index > starts[-1] and sum_of_rows + count > at_once:
+            starts.append(index)
+            sum_of_rows = 0
+        sum_of_rows += count
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
+
+
 def run(
     requests: Sequence[Request],
     detect: Callable[[Array], Array],

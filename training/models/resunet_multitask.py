@@ -1,4 +1,4 @@
-"""One network that learns both tasks at once, and is served as two: the flagship.
+"""One network that learns both tasks at once, and is served as two.
 
 The slice is taken in at half its size and the mask given out at its full size, which costs a quarter of what a U-Net at
 full size does. What finds tumor is the encoder, and a coarse pyramid on it; the served detector is only that part.
@@ -16,7 +16,7 @@ from training.models.foreground import ForegroundStandardization
 from training.models.layers import normalized
 
 
-def flagship(
+def resunet_multitask(
     *,
     size: int | None = 256,
     filters: tuple[int, ...] = (16, 32, 64, 128, 256),
@@ -51,7 +51,7 @@ def flagship(
         x = keras.layers.Conv2D(width, 1, use_bias=False)(x)
         x = keras.layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _residual_block(keras.layers.Concatenate()([x, skip]), width)
-    return keras.Model(image, detection | {"mask": mask_logits_from_half(x)}, name="flagship")
+    return keras.Model(image, detection | {"mask": mask_logits_from_half(x)}, name="resunet_multitask")
 
 
 def _residual_block(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
