@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import random
 import signal
 import socket
@@ -110,10 +111,11 @@ class Load:
         self.answers: list[Analysis] = []
         self.errors: list[GliogateError] = []
         self._durations_s: list[list[float]] = [[] for _ in range(IN_FLIGHT)]
+        self._sent_at = dict.fromkeys(range(IN_FLIGHT), math.inf)
         self._client = client
         self._options = options
         self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(durations,)) for durations in self._durations_s]
+        self._threads = [threading.Thread(target=self._run, args=(index,)) for index in range(IN_FLIGHT)]
 
     @property
     def slowest_s(self) -> float:
@@ -125,14 +127,18 @@ class Load:
         before = list(map(len, self._durations_s))
         wait_for(lambda: all(len(now) > then for now, then in zip(self._durations_s, before, strict=True)))
 
-    def _run(self, durations_s: list[float]) -> None:
+    def wait_for_one_that_waits(self, seconds: float = 1.0) -> None:
+        """Returns when a request has been under way for so long."""
+        wait_for(lambda: time.monotonic() - min(self._sent_at.values()) > seconds)
+
+    def _run(self, index: int) -> None:
         while not self._ending.is_set():
-            started = time.monotonic()
+            self._sent_at[index] = time.monotonic()
             try:
                 self.answers.append(self._client.analyze(_TUMOR, **self._options))
             except GliogateError as error:
                 self.errors.append(error)
-            durations_s.append(time.monotonic() - started)
+            self._durations_s[index].append(time.monotonic() - self._sent_at[index])
 
     def __enter__(self) -> "Load":
         for thread in self._threads:

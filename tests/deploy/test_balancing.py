@@ -87,10 +87,10 @@ def test_a_server_that_the_proxy_drains_costs_nobody_a_retry(fleet, proxy):
     assert not load.errors
 
 
-def kill_under_load(fleet: Fleet) -> None:
-    """Kills a server with requests under way, and starts it again after a while."""
+def kill_under_load(fleet: Fleet, load: Load) -> None:
+    """Kills a server with requests under way, all of them perhaps, and starts it again after a while."""
     with fleet.paused(0):
-        fleet.wait_for_answers(6, 1, 2)  # A third of what followed them went to the first.
+        load.wait_for_one_that_waits()
         fleet.kill(0)
     fleet.wait_for_answers(20, 1, 2)
     fleet.restart(0)
@@ -99,7 +99,7 @@ def kill_under_load(fleet: Fleet) -> None:
 
 def test_a_server_that_is_killed_loses_no_request(fleet, url):
     with Client(url) as client, Load(client) as load:
-        kill_under_load(fleet)
+        kill_under_load(fleet, load)
 
     assert not load.errors
 
@@ -107,7 +107,7 @@ def test_a_server_that_is_killed_loses_no_request(fleet, url):
 @pytest.mark.parametrize("few", [NO_RETRIES, BUDGET_SPENT_AT_ONCE], ids=["no retries", "budget spent"])
 def test_beyond_the_retry_budget_a_kill_costs_what_was_under_way_and_no_more(fleet, few):
     with Client(fleet.urls, retries=few) as client, Load(client) as load:
-        kill_under_load(fleet)
+        kill_under_load(fleet, load)
 
     assert 1 <= len(load.errors) <= IN_FLIGHT
     assert all(isinstance(error, ServerUnavailableError) and error.may_retry for error in load.errors)
@@ -118,7 +118,7 @@ def test_what_a_killed_server_had_not_begun_to_answer_the_proxy_asks_elsewhere(f
     before = proxy.sent_again(name)
 
     with Client(proxy.url, retries=NO_RETRIES) as client, Load(client) as load:
-        kill_under_load(fleet)
+        kill_under_load(fleet, load)
 
     assert proxy.sent_again(name) > before
     assert len(load.errors) < IN_FLIGHT
