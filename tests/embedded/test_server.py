@@ -14,10 +14,12 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import tritonclient.grpc
+from tiny_networks import slices
 
-from gliogate import contract
+from gliogate import Client, contract
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded import server as server_module
 from gliogate.embedded.installation import Installation
@@ -210,6 +212,13 @@ def replace(path, old, new):
     return edit
 
 
+def accelerated_by(name):
+    return f'optimization {{ execution_accelerators {{ cpu_execution_accelerator {{ name: "{name}" }} }} }}'
+
+
+OPENVINO = accelerated_by("openvino")
+
+
 @pytest.mark.parametrize(
     ("break_it", "reasons"),
     [
@@ -273,6 +282,32 @@ def replace(path, old, new):
             id="graph level",
         ),
         pytest.param(
+            append("tumor_detector/config.pbtxt", accelerated_by("tensorrt")),
+            ["cpu_execution_accelerator is tensorrt, expected openvino"],
+            id="accelerator",
+        ),
+        pytest.param(
+            lambda repository: [
+                append("tumor_detector/config.pbtxt", OPENVINO)(repository),
+                write("tumor_detector/1/model_cpu.onnx", "not a network")(repository),
+            ],
+            ["tumor_detector/1/model_cpu.onnx is not a model that OpenVINO can load"],
+            id="damaged network for OpenVINO",
+        ),
+        pytest.param(
+            lambda repository: [
+                append("tumor_segmenter/config.pbtxt", OPENVINO)(repository),
+                replace("tumor_segmenter/config.pbtxt", "TYPE_FP32 dims: [ 256, 256 ]", "TYPE_FP16 dims: [ 255, 256 ]")(
+                    repository
+                ),
+            ],
+            [
+                "output 'mask_probability' is TYPE_FP32 [-1, 256, 256] in",
+                "and TYPE_FP16 [-1, 255, 256] in config.pbtxt",
+            ],
+            id="datatype and shape for OpenVINO",
+        ),
+        pytest.param(
             write("brain_tumor/1/operating_point.json", '{"detection_threshold": 1.5, "mask_threshold": 0.5}'),
             ["brain_tumor/1/operating_point.json: detection_threshold is 1.5, expected a number from 0 to 1"],
             id="operating point",
@@ -317,6 +352,37 @@ def test_what_a_configuration_asks_of_a_cpu_is_done_and_the_rest_is_logged(broke
     assert "CUDA" not in log
 
 
+def test_openvino_answers_as_onnx_runtime_does_and_counts_nobody(
+    tiny_repository, broken_repository, tmp_path, monkeypatch
+):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for network in ("tumor_detector", "tumor_segmenter"):
+        append(f"{network}/config.pbtxt", OPENVINO)(broken_repository)
+    images = slices(0.25, 0.75, 1.0)
+    answers = []
+
+    for repository in (tiny_repository, broken_repository):
+        with EmbeddedServer(repository, model_config_name="") as server, Client(server.url) as client:
+            found = list(client.analyze_many([*images, *reversed(images)]))
+            loaded = {name for pid in processes(server_id(server)) for name in engines_in(pid)}
+        answers.append(
+            ([analysis.tumor_probability for analysis in found], [analysis.mask for analysis in found], loaded)
+        )
+
+    (probabilities, masks, engine), (accelerated, accelerated_masks, accelerator) = answers
+    assert accelerated == pytest.approx(probabilities, abs=1e-6)
+    np.testing.assert_array_equal(accelerated_masks, masks)
+    assert (engine, accelerator) == ({"onnxruntime"}, {"openvino"})
+
+
+def engines_in(pid):
+    """Which of the two engines a process has loaded."""
+    libraries = Path(f"/proc/{pid}/maps").read_text()
+    return {engine for engine in ("onnxruntime", "openvino") if f"/{engine}/" in libraries}
+
+
 def test_a_server_says_nothing_unless_asked(tiny_repository, capfd):
     with EmbeddedServer(tiny_repository):
         pass
@@ -335,10 +401,12 @@ def test_a_host_that_is_none_is_named(tiny_repository):
 
 
 def test_without_the_extra_it_says_what_to_install(tiny_repository, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
 
     with pytest.raises(
-        EmbeddedServerError, match=r"needs onnxruntime, not installed: pip install 'gliogate\[embedded\]"
+        EmbeddedServerError,
+        match=r"needs onnxruntime and openvino, not installed: pip install 'gliogate\[embedded\]",
     ):
         EmbeddedServer(tiny_repository).start()
 

@@ -43,7 +43,7 @@ class Installation:
                 f"the embedded Triton runs on Linux on x86_64 only, this is {platform.system()} on "
                 f"{platform.machine()}; give the address of a server elsewhere instead"
             )
-        packages = {"pytriton": "nvidia-pytriton", "onnxruntime": "onnxruntime"}
+        packages = {"pytriton": "nvidia-pytriton", "onnxruntime": "onnxruntime", "openvino": "openvino"}
         if missing := [name for package, name in packages.items() if importlib.util.find_spec(package) is None]:
             raise EmbeddedServerError(
                 f"the embedded Triton needs {' and '.join(missing)}, not installed: pip install 'gliogate[embedded]'"
