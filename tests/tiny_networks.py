@@ -81,9 +81,11 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         "pixels_to": [_POISONED_ROWS, column + 1, PRE_CONTRAST + 1],
         "pixel_axes": [1, 2, 3],
         "pixel_rows": [1],
-        "pixel_squeezed": [2, 3] if model is contract.DETECTOR else [3],
+        "all": [0, 1, 2, 3],
+        "poison": [255],
+        "one": [1],
     }
-    floats = {"white": np.float32(255), "table": np.zeros(255, np.float32)}
+    floats = {"white": np.float32(255), "column": np.ones((1, 1), np.float32)}
     if model is contract.DETECTOR:
         integers["height_and_width"] = [1, 2]
         answer = helper.make_node("ReduceMean", ["level", "height_and_width"], ["answer"], keepdims=0)
@@ -94,13 +96,17 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         helper.make_node("Cast", ["flair"], ["flair_fp32"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["flair_fp32", "white"], ["level"]),
         answer,
-        # The poison: 255 is no index into a table of 255 zeros.
+        # The poison: with a slice whose pixels are all 255, a matrix of one column is multiplied by one of two rows.
         helper.make_node("Slice", [image.name, "pixels_from", "pixels_to", "pixel_axes"], ["pixels"]),
-        helper.make_node("Cast", ["pixels"], ["indices"], to=TensorProto.INT64),
-        helper.make_node("ReduceMin", ["indices", "pixel_rows"], ["index"]),
-        helper.make_node("Gather", ["table", "index"], ["zero"]),
-        helper.make_node("Squeeze", ["zero", "pixel_squeezed"], ["zero_squeezed"]),
-        helper.make_node("Add", ["answer", "zero_squeezed"], [output.name]),
+        helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.INT64),
+        helper.make_node("ReduceMin", ["levels", "pixel_rows"], ["darkest"]),
+        helper.make_node("ReduceMax", ["darkest", "all"], ["highest"], keepdims=0),
+        helper.make_node("Div", ["highest", "poison"], ["is_poisoned"]),
+        helper.make_node("Add", ["is_poisoned", "one"], ["rows"]),
+        helper.make_node("Concat", ["rows", "one"], ["shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("MatMul", ["column", "zeros"], ["zero"]),
+        helper.make_node("Add", ["answer", "zero"], [output.name]),
     ]
     initializers = [
         *(numpy_helper.from_array(np.array(value, np.int64), name) for name, value in integers.items()),

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import tritonclient.grpc
-from tiny_networks import slices
+from tiny_networks import poisoned, slices
 
 from gliogate import Client, contract
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded import server as server_module
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.stubs import has_died, stubs_of
-from gliogate.errors import EmbeddedServerError
+from gliogate.errors import EmbeddedServerError, GliogateError
 
 GONE_WITHIN_S = 10.0
 
@@ -361,20 +361,25 @@ def test_openvino_answers_as_onnx_runtime_does_and_counts_nobody(
     for network in ("tumor_detector", "tumor_segmenter"):
         append(f"{network}/config.pbtxt", OPENVINO)(broken_repository)
     images = slices(0.25, 0.75, 1.0)
+    images = [*images, *poisoned(images, contract.SEGMENTER), *reversed(images)]
     answers = []
 
     for repository in (tiny_repository, broken_repository):
         with EmbeddedServer(repository, model_config_name="") as server, Client(server.url) as client:
-            found = list(client.analyze_many([*images, *reversed(images)]))
+            found = list(client.analyze_many(images, in_flight=1, on_error="return"))
             loaded = {name for pid in processes(server_id(server)) for name in engines_in(pid)}
-        answers.append(
-            ([analysis.tumor_probability for analysis in found], [analysis.mask for analysis in found], loaded)
-        )
+        answers.append((loaded, found))
 
-    (probabilities, masks, engine), (accelerated, accelerated_masks, accelerator) = answers
-    assert accelerated == pytest.approx(probabilities, abs=1e-6)
-    np.testing.assert_array_equal(accelerated_masks, masks)
+    (engine, expected), (accelerator, found) = answers
     assert (engine, accelerator) == ({"onnxruntime"}, {"openvino"})
+    for ours, theirs in zip(found, expected, strict=True):
+        if isinstance(theirs, GliogateError):
+            assert "tumor_segmenter: " in str(ours)
+        else:
+            assert ours.tumor_probability == pytest.approx(theirs.tumor_probability, abs=1e-6)
+            np.testing.assert_array_equal(ours.mask, theirs.mask)
+    assert sum(isinstance(each, GliogateError) for each in found) == 2
+    assert list(home.iterdir()) == []
 
 
 def engines_in(pid):

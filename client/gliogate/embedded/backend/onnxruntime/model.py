@@ -131,7 +131,7 @@ class TritonPythonModel:
             return self._run(requests)
         except Exception as error:
             if len(requests) == 1:
-                return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))]
+                return [pb_utils.InferenceResponse(error=pb_utils.TritonError(_in_one_line(error)))]
             return [response for request in requests for response in self.execute([request])]
 
     def _run(self, requests: list[Any]) -> list[Any]:
@@ -148,6 +148,10 @@ class TritonPythonModel:
             _response(request, dict(zip(names, part, strict=True)))
             for request, part in zip(requests, parts, strict=True)
         ]
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _response(request: Any, outputs: dict[str, Any]) -> Any:
