@@ -352,7 +352,7 @@ def test_what_a_configuration_asks_of_a_cpu_is_done_and_the_rest_is_logged(broke
     assert "CUDA" not in log
 
 
-def test_openvino_answers_as_onnx_runtime_does_and_counts_nobody(
+def test_openvino_answers_as_onnx_runtime_does_and_neither_counts_users(
     tiny_repository, broken_repository, tmp_path, monkeypatch
 ):
     home = tmp_path / "home"

@@ -89,10 +89,16 @@ class Installation:
         """Returns the environment variables to start Triton with, from the folder that was assembled."""
         libraries = [str(path) for path in self.library_folders]
         paths = [str(folder / "environment" / "bin")]
-        return os.environ | {
-            "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *_set("LD_LIBRARY_PATH")]),
-            "PATH": os.pathsep.join([*paths, *_set("PATH")]),
-        }
+        # Since 1.31 ONNX Runtime tells Microsoft of its use, unless this is set; whoever wants that sets it to 0.
+        quiet = {"ORT_DISABLE_TELEMETRY": "1"}
+        return (
+            quiet
+            | os.environ
+            | {
+                "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *_set("LD_LIBRARY_PATH")]),
+                "PATH": os.pathsep.join([*paths, *_set("PATH")]),
+            }
+        )
 
 
 def _set(variable: str) -> list[str]:
