@@ -137,3 +137,9 @@ def test_a_service_account_gets_its_credentials_and_a_secret_needs_none(source, 
 
     found = {rule["to"][0]["ipBlock"]["cidr"]: rule["ports"] for rule in rules}
     assert found == {address: [{"port": port, "protocol": "TCP"}] for address, port in addresses.items()}
+
+
+def test_onnx_runtime_tells_nobody_of_its_use(pod, scenario):
+    _, triton = pod(scenario)
+
+    assert {"name": "ORT_DISABLE_TELEMETRY", "value": "1"} in triton["env"]
