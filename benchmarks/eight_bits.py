@@ -26,7 +26,7 @@ from training.eight_bits import round_to_8_bits
 from training.evaluate import folds_of
 from training.export import networks_to_serve
 from training.joined import joined
-from training.onnx_files import answer, write_onnx
+from training.onnx_files import answer, answer_on_cpu, write_onnx
 from training.predict import predict
 from training.report.figures import summarize
 from training.report.frame import number
@@ -80,8 +80,9 @@ def _answers(run: Run, calibration: Calibration, dataset: Dataset, patients: Dat
             exact = Path(folder) / model.name / "1" / "model.onnx"
             exact.parent.mkdir(parents=True)
             write_onnx(network, exact, model, some, predict(network, some)[model.outputs[0].name])
-            round_to_8_bits(exact, exact.with_name(CPU_FILE), some)
-            said[model] = [answer(path, patients.images) for path in (exact, exact.with_name(CPU_FILE))]
+            rounded = exact.with_name(CPU_FILE)
+            round_to_8_bits(exact, rounded, some)
+            said[model] = [answer(exact, patients.images), answer_on_cpu(rounded, patients.images)]
     return tuple(  # type: ignore[return-value]
         Answers.gated(
             probability[:, 0],

@@ -5,6 +5,7 @@ Needs nothing but NumPy and the engine, so that it runs in the environment of an
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ ENVIRONMENT = "GLIOGATE_BENCH_NETWORKS"
 """Names the file that `Networks.write` wrote; peers start their workers in ways that pass no argument on."""
 
 DOCUMENTED, OURS = "onnxruntime", "ours"
-"""The engine that the documentation of servers leads to, its options untouched; and gliogate's."""
+"""The engine that the documentation of servers leads to, its options untouched; and gliogate's: OpenVINO in 8 bits."""
 
-OPENVINO = {"openvino fp32": "f32", "openvino bf16": "bf16", "openvino int8": "f32"}
-"""Engines that were tried, and the precision that they compute in where a network does not say."""
+TRIED = ("onnxruntime int8", "openvino fp32", "openvino bf16")
+"""Other engines, and what they compute in where a network does not say."""
 
-IN_8_BITS = (OURS, "openvino int8")
-"""Engines that are given the networks in 8 bits; ours, where the processor is made for it."""
+IN_8_BITS = (OURS, "onnxruntime int8")
+"""Engines that are given the networks in 8 bits."""
 
 MAX_BATCH = 16
 """The most slices that a peer joins into one batch; more is not faster on a CPU."""
@@ -42,7 +43,7 @@ class Networks:
         segmenter: its ONNX file.
         detection_threshold: the tumor probability from which a slice is segmented.
         mask_threshold: the probability from which a pixel is tumor.
-        engine: what computes them: `DOCUMENTED`, `OURS`, or one of `OPENVINO`.
+        engine: what computes them: `DOCUMENTED`, `OURS`, or one of `TRIED`.
     """
 
     detector: str
@@ -108,29 +109,41 @@ def open_network(path: str, engine: str) -> Callable[[Images], list[NDArray[Any]
     Raises:
         ValueError: no such engine.
     """
-    if engine in OPENVINO:
-        return _open_with_openvino(path, OPENVINO[engine])
+    match engine:
+        case "onnxruntime" | "onnxruntime int8":
+            return _open_with_onnxruntime(path)
+        case "ours" | "openvino fp32":
+            return _open_with_openvino(path, "f32")
+        case "openvino bf16":
+            return _open_with_openvino(path, "bf16")
+        case _:
+            raise ValueError(f"engine is {engine!r}, expected {', '.join((DOCUMENTED, OURS, *TRIED))}")
+
+
+def _open_with_onnxruntime(path: str) -> Callable[[Images], list[NDArray[Any]]]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    if engine == OURS:  # As `gliogate/embedded/backend/onnxruntime/model.py` does.
-        options.intra_op_num_threads = _cores()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    elif engine != DOCUMENTED:
-        raise ValueError(f"engine is {engine!r}, expected {', '.join((DOCUMENTED, OURS, *OPENVINO))}")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: list(session.run(None, {"image": images}))
 
 
 def _open_with_openvino(path: str, precision: str) -> Callable[[Images], list[NDArray[Any]]]:
+    """As `gliogate/embedded/backend/onnxruntime/model.py` does."""
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": _cores()}
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+    }
     compiled = openvino.Core().compile_model(path, "CPU", settings)
-    request = compiled.create_infer_request()
-    # Copies: what a request answers with is its own, and changes with the next.
-    return lambda images: [np.array(answer) for answer in request.infer({"image": images}).values()]
+    # Some servers ask from many threads, and a request of OpenVINO is one thread's.
+    own = threading.local()
 
+    def answer(images: Images) -> list[NDArray[Any]]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        # Copies: what a request answers with is its own, and changes with the next.
+        return [np.array(output) for output in own.request.infer({"image": images}, share_inputs=True).values()]
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return answer

@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.fused import write_fused
-from benchmarks.pair import IN_8_BITS, OURS, Networks
+from benchmarks.pair import IN_8_BITS, Networks
 from gliogate.contract import DETECTOR, ENSEMBLE, SEGMENTER
-from gliogate.embedded.precision import IN_32_BITS, suitable_config
 
 _PLAIN_ENSEMBLE = """\
 name: "brain_tumor"
@@ -52,9 +51,7 @@ def networks_of(repository: Path, engine: str) -> Networks:
     """The networks that an engine is given of the version that a model repository serves, and its operating point."""
     version = str(max(int(path.name) for path in (repository / ENSEMBLE.name).iterdir() if path.name.isdecimal()))
     point = json.loads((repository / ENSEMBLE.name / version / "operating_point.json").read_text())
-    # Ours as the embedded Triton serves it on this processor.
-    in_8_bits = engine in IN_8_BITS and not (engine == OURS and suitable_config() == IN_32_BITS)
-    file = "model_cpu.onnx" if in_8_bits else "model.onnx"
+    file = "model_cpu.onnx" if engine in IN_8_BITS else "model.onnx"
     detector, segmenter = (repository / model.name / version / file for model in (DETECTOR, SEGMENTER))
     thresholds = (point["detection_threshold"], point["mask_threshold"])
     return Networks(str(detector.absolute()), str(segmenter.absolute()), *thresholds, engine)

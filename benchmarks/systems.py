@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import clients
 from benchmarks.environments import own_python, python_of
 from benchmarks.measured import Asked, Measured
-from benchmarks.pair import DOCUMENTED, ENVIRONMENT, OPENVINO, OURS, Images, Networks, open_network
+from benchmarks.pair import DOCUMENTED, ENVIRONMENT, OURS, TRIED, Images, Networks, open_network
 from benchmarks.processes import Process, free_port
 from benchmarks.repositories import build_batching_networks, build_fused, build_plain_ensemble, networks_of
 from gliogate.contract import ENSEMBLE
@@ -93,9 +93,9 @@ class Workshop:
         return [replace(system, networks=self._rounded(system.engine)) for system in systems]
 
     def _rounded(self, engine: str) -> str:
-        """`System.networks`: their file, and what an engine makes of it that rounds once more."""
+        """`System.networks`: their file, and what an engine makes of it that rounds in a way of its own."""
         file = Path(networks_of(self.repository, engine).detector).name
-        return f"{file}, {engine}" if OPENVINO.get(engine) == "bf16" else file
+        return f"{file}, {engine}" if engine in ("onnxruntime int8", "openvino bf16") else file
 
     def limits(self) -> list[System]:
         """The engines in one process."""
@@ -105,8 +105,8 @@ class Workshop:
                 for engine in (OURS, DOCUMENTED)
             ),
             *(
-                System(f"{IN_PROCESS}, {engine}", "tried", engine, partial(self._limit, engine, "openvino"), BATCHES)
-                for engine in OPENVINO
+                System(f"{IN_PROCESS}, {engine}", "tried", engine, partial(self._limit, engine), BATCHES)
+                for engine in TRIED
             ),
             System(f"{IN_PROCESS}, one fused ONNX graph", "tried", OURS, self._fused_limit, BATCHES),
         ]
@@ -220,9 +220,8 @@ class Workshop:
             yield Running(process, ask)
 
     @contextmanager
-    def _limit(self, engine: str, peer: str | None = None) -> Iterator[Running]:
-        python = python_of(peer, self.folder / "envs") if peer else own_python()
-        with self._worker(python, "benchmarks.limit", engine) as process, _asked(process) as ask:
+    def _limit(self, engine: str) -> Iterator[Running]:
+        with self._worker(own_python(), "benchmarks.limit", engine) as process, _asked(process) as ask:
             yield Running(process, ask)
 
     @contextmanager

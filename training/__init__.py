@@ -1,6 +1,9 @@
 """Trains the detector and the segmenter, and writes what is served. Run from a checkout: `python -m training -h`."""
 
 import os
+import sys
 
 # Before ONNX Runtime is loaded, which tells Microsoft of its use unless this is set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# OpenVINO does the same through this package, where there is one.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -23,7 +23,7 @@ from gliogate.contract import DETECTOR, IMAGE, Model
 from training import metrics
 from training.data import Dataset
 from training.metrics import Confusion
-from training.onnx_files import answer
+from training.onnx_files import answer, answer_on_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def write_for_cpu(exact: Path, model: Model, images: NDArray[np.uint8], judged: 
     path = exact.with_name(FILE)
     round_to_8_bits(exact, path, images)
     figure, score = _judge(model, judged, threshold)
-    before, after = answer(exact, judged.images), answer(path, judged.images)
+    before, after = answer(exact, judged.images), answer_on_cpu(path, judged.images)
     scores = score(before), score(after)
     # A figure that is not defined, NaN, shows nothing.
     kept = scores[0] - scores[1] <= LARGEST_LOSS
@@ -125,7 +125,7 @@ def round_to_8_bits(exact: Path, path: Path, images: NDArray[np.uint8]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    _take_back_shift(path, answer(exact, images), answer(path, images))
+    _take_back_shift(path, answer(exact, images), answer_on_cpu(path, images))
 
 
 def _take_back_shift(path: Path, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:

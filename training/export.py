@@ -23,7 +23,7 @@ from training.eight_bits import write_for_cpu
 from training.errors import ParityError, RunError
 from training.files import replacing, write_json
 from training.networks import served_networks
-from training.onnx_files import TOLERANCE, answer, write_onnx
+from training.onnx_files import TOLERANCE, answer_on_cpu, write_onnx
 from training.predict import predict
 from training.report.figures import summarize
 from training.run import Run
@@ -83,9 +83,8 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         calibration.write(folders[ENSEMBLE])
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
-        # What CPUs are served by default, in 8 bits, also where this processor would be served 32.
-        served, on_phantoms = ask(staging, some, synthetic, model_config_name="")
-        probability, masks = (answer(folders[model] / CPU_FILE, some.images) for model in (DETECTOR, SEGMENTER))
+        served, on_phantoms = ask(staging, some, synthetic)
+        probability, masks = (answer_on_cpu(folders[model] / CPU_FILE, some.images) for model in (DETECTOR, SEGMENTER))
         allowed = [max(TOLERANCE, on_cpu[model.name].served_difference) for model in (DETECTOR, SEGMENTER)]
         _check_served(served, probability[:, 0], masks, calibration.mask_threshold, *allowed)
         measured = {

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import onnxslim
+import openvino
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -22,6 +23,7 @@ from training.errors import ParityError
 logger = logging.getLogger(__name__)
 
 OPSET = 17
+BATCH_SIZE = 16
 TOLERANCE = 1e-3
 """The most by which an output of the ONNX file may differ from Keras's. Both outputs are probabilities."""
 
@@ -72,11 +74,21 @@ def write_onnx(
     raise ParityError(f"{told}, more than {TOLERANCE:.0e}")
 
 
-def answer(path: Path, images: NDArray[np.uint8], *, batch_size: int = 16) -> NDArray[np.float32]:
+def answer(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The only output of an ONNX file for slices (N, 256, 256, 3)."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    starts = range(0, len(images), batch_size)
-    return np.concatenate([session.run(None, {IMAGE.name: images[i : i + batch_size]})[0] for i in starts])
+    return np.concatenate([session.run(None, {IMAGE.name: batch})[0] for batch in _batches(images)])
+
+
+def answer_on_cpu(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The same in the engine in which `config.pbtxt` has a CPU serve it, OpenVINO: it rounds in ways of its own."""
+    request = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    # Copies: what a request answers with changes with the next.
+    return np.concatenate([request.infer({IMAGE.name: batch})[0].copy() for batch in _batches(images)])
+
+
+def _batches(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
 
 
 @contextmanager

@@ -18,13 +18,12 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 
 
-def ask(repository: Path, *datasets: Dataset, model_config_name: str | None = None) -> list[Answers]:
+def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
     """Serves a model repository and asks it about every slice twice: through the gate, and with the gate held open.
 
     Args:
         repository: a Triton model repository.
         datasets: slices to ask about.
-        model_config_name: see `EmbeddedServer`.
 
     Returns:
         The answers about each dataset.
@@ -35,10 +34,7 @@ def ask(repository: Path, *datasets: Dataset, model_config_name: str | None = No
     attempt = 1
     while True:
         try:
-            with (
-                EmbeddedServer(repository, model_config_name=model_config_name) as server,
-                Client(server.url) as client,
-            ):
+            with EmbeddedServer(repository) as server, Client(server.url) as client:
                 return [_ask(client, dataset) for dataset in datasets]
         except GliogateError as error:
             # On a machine that has far too much to do Triton takes processes of its own for dead.

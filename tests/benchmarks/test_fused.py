@@ -48,5 +48,7 @@ def test_networks_come_back_from_the_file_that_the_environment_names(networks, t
 
 
 def test_an_engine_that_is_not_there_is_named(networks):
-    with pytest.raises(ValueError, match="engine is 'steam', expected onnxruntime, ours, openvino fp32"):
+    with pytest.raises(
+        ValueError, match="engine is 'steam', expected onnxruntime, ours, onnxruntime int8, openvino fp32"
+    ):
         open_network(networks.detector, "steam")

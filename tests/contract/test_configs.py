@@ -6,7 +6,6 @@ from tritonclient.grpc import model_config_pb2
 
 from gliogate import contract
 from gliogate.embedded import find_model_repository
-from gliogate.embedded.precision import IN_32_BITS
 
 REPOSITORY = find_model_repository()
 CONFIGS = [
@@ -87,7 +86,7 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
     assert [group.kind for group in cpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
     assert [group.kind for group in gpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
     for config in (cpu, gpu):
-        for field in ("instance_group", "optimization", "default_model_filename"):
+        for field in ("instance_group", "optimization", "default_model_filename", "model_warmup"):
             config.ClearField(field)
     # A GPU is faster with more slices, a CPU hardly is.
     assert "rows_at_once" not in gpu.parameters
@@ -96,14 +95,25 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
 
 
 @pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
-def test_a_processor_without_vnni_gets_another_file_and_nothing_else(model):
-    in_8_bits, in_32_bits = (
-        read(REPOSITORY / model.name / name) for name in ("config.pbtxt", f"configs/{IN_32_BITS}.pbtxt")
-    )
+def test_32_bits_are_another_file_in_onnx_runtime_and_nothing_else(model):
+    in_8_bits, in_32_bits = (read(REPOSITORY / model.name / name) for name in ("config.pbtxt", "configs/fp32.pbtxt"))
 
+    [accelerator] = in_8_bits.optimization.execution_accelerators.cpu_execution_accelerator
+    assert accelerator.name == "openvino"
     assert (in_8_bits.default_model_filename, in_32_bits.default_model_filename) == ("model_cpu.onnx", "")
     in_8_bits.ClearField("default_model_filename")
+    in_8_bits.ClearField("optimization")
     assert in_8_bits == in_32_bits
+
+
+@pytest.mark.parametrize("name", ["config.pbtxt", "configs/fp32.pbtxt"])
+@pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
+def test_a_cpu_is_warmed_up_with_what_the_gate_will_ask(model, name):
+    gate = read(REPOSITORY / contract.ENSEMBLE.name / "config.pbtxt")
+
+    sizes = [warmup.batch_size for warmup in read(REPOSITORY / model.name / name).model_warmup]
+
+    assert sizes == [int(gate.parameters["rows_at_once"].string_value), 1]
 
 
 @pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -70,9 +71,8 @@ def pid_of(identity, program):
 
 @pytest.fixture
 def broken_repository(tiny_repository, tmp_path):
-    """A copy to break, with the same configuration for every processor."""
-    ignored = shutil.ignore_patterns("configs")
-    return Path(shutil.copytree(tiny_repository, tmp_path / "model_repository", ignore=ignored))
+    """A copy to break."""
+    return Path(shutil.copytree(tiny_repository, tmp_path / "model_repository"))
 
 
 def test_it_serves_every_model_at_the_addresses_it_names(tiny_server):
@@ -216,7 +216,8 @@ def accelerated_by(name):
     return f'optimization {{ execution_accelerators {{ cpu_execution_accelerator {{ name: "{name}" }} }} }}'
 
 
-OPENVINO = accelerated_by("openvino")
+IN_32_BITS = "configs/fp32.pbtxt"
+"""Of each network: that in ONNX Runtime."""
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ OPENVINO = accelerated_by("openvino")
         ),
         pytest.param(
             write("tumor_detector/1/model_cpu.onnx", "not a network"),
-            ["tumor_detector/1/model_cpu.onnx is not a model that ONNX Runtime can load", "Protobuf parsing failed"],
+            ["tumor_detector/1/model_cpu.onnx is not a model that OpenVINO can load"],
             id="damaged network",
         ),
         pytest.param(
@@ -277,35 +278,9 @@ OPENVINO = accelerated_by("openvino")
             id="thread count",
         ),
         pytest.param(
-            append("tumor_detector/config.pbtxt", "optimization { graph { level: 7 } }"),
-            ["optimization.graph.level is 7, expected -1, 0, 1 or 2"],
-            id="graph level",
-        ),
-        pytest.param(
-            append("tumor_detector/config.pbtxt", accelerated_by("tensorrt")),
+            replace("tumor_detector/config.pbtxt", '"openvino"', '"tensorrt"'),
             ["cpu_execution_accelerator is tensorrt, expected openvino"],
             id="accelerator",
-        ),
-        pytest.param(
-            lambda repository: [
-                append("tumor_detector/config.pbtxt", OPENVINO)(repository),
-                write("tumor_detector/1/model_cpu.onnx", "not a network")(repository),
-            ],
-            ["tumor_detector/1/model_cpu.onnx is not a model that OpenVINO can load"],
-            id="damaged network for OpenVINO",
-        ),
-        pytest.param(
-            lambda repository: [
-                append("tumor_segmenter/config.pbtxt", OPENVINO)(repository),
-                replace("tumor_segmenter/config.pbtxt", "TYPE_FP32 dims: [ 256, 256 ]", "TYPE_FP16 dims: [ 255, 256 ]")(
-                    repository
-                ),
-            ],
-            [
-                "output 'mask_probability' is TYPE_FP32 [-1, 256, 256] in",
-                "and TYPE_FP16 [-1, 255, 256] in config.pbtxt",
-            ],
-            id="datatype and shape for OpenVINO",
         ),
         pytest.param(
             write("brain_tumor/1/operating_point.json", '{"detection_threshold": 1.5, "mask_threshold": 0.5}'),
@@ -322,8 +297,41 @@ OPENVINO = accelerated_by("openvino")
 def test_what_goes_wrong_at_start_is_one_line_with_the_reason(broken_repository, break_it, reasons):
     break_it(broken_repository)
 
+    assert_is_refused(EmbeddedServer(broken_repository), reasons)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reasons"),
+    [
+        pytest.param(
+            write("tumor_detector/1/model.onnx", "not a network"),
+            ["tumor_detector/1/model.onnx is not a model that ONNX Runtime can load", "Protobuf parsing failed"],
+            id="damaged network",
+        ),
+        pytest.param(
+            replace(f"tumor_segmenter/{IN_32_BITS}", "TYPE_FP32 dims: [ 256, 256 ]", "TYPE_FP16 dims: [ 255, 256 ]"),
+            [
+                "output 'mask_probability' is TYPE_FP32 [-1, 256, 256] in",
+                "and TYPE_FP16 [-1, 255, 256] in config.pbtxt",
+            ],
+            id="datatype and shape",
+        ),
+        pytest.param(
+            append(f"tumor_detector/{IN_32_BITS}", "optimization { graph { level: 7 } }"),
+            ["optimization.graph.level is 7, expected -1, 0, 1 or 2"],
+            id="graph level",
+        ),
+    ],
+)
+def test_so_it_is_in_onnx_runtime(broken_repository, break_it, reasons):
+    break_it(broken_repository)
+
+    assert_is_refused(EmbeddedServer(broken_repository, model_config_name="fp32"), reasons)
+
+
+def assert_is_refused(server, reasons):
     with pytest.raises(EmbeddedServerError) as error:
-        EmbeddedServer(broken_repository).start()
+        server.start()
 
     message = str(error.value)
     assert all(reason in message for reason in reasons), message
@@ -331,41 +339,47 @@ def test_what_goes_wrong_at_start_is_one_line_with_the_reason(broken_repository,
     assert "Traceback" not in message
 
 
-def test_what_a_configuration_asks_of_a_cpu_is_done_and_the_rest_is_logged(broken_repository, capfd):
-    append(
-        "tumor_detector/config.pbtxt",
-        """
-        parameters { key: "intra_op_thread_count" value { string_value: "1" } }
-        parameters { key: "execution_mode" value { string_value: "1" } }
-        optimization {
-          graph { level: -1 }
-          execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } }
-        }""",
-    )(broken_repository)
+ASKED = """
+parameters { key: "intra_op_thread_count" value { string_value: "1" } }
+parameters { key: "execution_mode" value { string_value: "1" } }
+optimization {
+  graph { level: -1 }
+  execution_accelerators { %s gpu_execution_accelerator { name: "tensorrt" } }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "ignored"),
+    [("", set()), ('cpu_execution_accelerator { name: "openvino" }', {"optimization.graph", "execution_mode"})],
+    ids=["ONNX Runtime", "OpenVINO"],
+)
+def test_what_a_configuration_asks_of_a_cpu_is_done_and_the_rest_is_logged(
+    broken_repository, capfd, accelerator, ignored
+):
+    shutil.copy(broken_repository / "tumor_detector" / IN_32_BITS, broken_repository / "tumor_detector/config.pbtxt")
+    append("tumor_detector/config.pbtxt", ASKED % accelerator)(broken_repository)
 
     with EmbeddedServer(broken_repository, verbose=True) as server:
         server.check()
 
     log = capfd.readouterr().err
-    assert "tumor_detector: gpu_execution_accelerator 'tensorrt' is ignored" in log
+    told = set(re.findall(r"tumor_detector: (.+?) is ignored", log))
+    assert told == {"gpu_execution_accelerator 'tensorrt'", *ignored}
     assert "NVML" not in log
     assert "CUDA" not in log
 
 
-def test_openvino_answers_as_onnx_runtime_does_and_neither_counts_users(
-    tiny_repository, broken_repository, tmp_path, monkeypatch
-):
+def test_openvino_answers_as_onnx_runtime_does_and_neither_counts_users(tiny_repository, tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    for network in ("tumor_detector", "tumor_segmenter"):
-        append(f"{network}/config.pbtxt", OPENVINO)(broken_repository)
     images = slices(0.25, 0.75, 1.0)
     images = [*images, *poisoned(images, contract.SEGMENTER), *reversed(images)]
     answers = []
 
-    for repository in (tiny_repository, broken_repository):
-        with EmbeddedServer(repository, model_config_name="") as server, Client(server.url) as client:
+    for name in ("fp32", ""):
+        with EmbeddedServer(tiny_repository, model_config_name=name) as server, Client(server.url) as client:
             found = list(client.analyze_many(images, in_flight=1, on_error="return"))
             loaded = {name for pid in processes(server_id(server)) for name in engines_in(pid)}
         answers.append((loaded, found))

@@ -194,7 +194,7 @@ def test_a_network_that_batches_and_fails_on_one_request_answers_the_others(tiny
     options = {"model": contract.DETECTOR, "outputs": [PROBABILITY]}
     good, bad = (slices(0.75), options), (poisoned(slices(0.25), contract.DETECTOR), options)
 
-    with EmbeddedServer(repository, model_config_name="") as server:
+    with EmbeddedServer(repository) as server:
         triton = Triton(server.url)
         executions = triton.executions(contract.DETECTOR)
         answers = triton.ask_at_once(*[good, bad, good, good] * 8)

@@ -20,7 +20,7 @@ from training.__main__ import main
 from training.calibrate import Calibration
 from training.metadata import hashes, newest_metadata, versions_of
 from training.networks import logits_of
-from training.onnx_files import answer
+from training.onnx_files import answer_on_cpu
 from training.recipes import find, names
 from training.run import Run
 
@@ -143,11 +143,10 @@ def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, kaggle:
     files = [path for model in MODELS for path in (repository / model.name / str(new)).iterdir()]
     assert len(metadata["sha256"]) == len(files) - 1
     assert f"version {new}" in (repository / "MODEL_CARD.md").read_text()
-    # In 8 bits, whatever suits this processor.
-    with EmbeddedServer(repository, model_config_name="") as server, Client(server.url) as client:
+    with EmbeddedServer(repository) as server, Client(server.url) as client:
         phantom = make_phantom(1, tumor=True).image
         analysis = client.analyze(phantom)
-    served = answer(repository / "tumor_detector" / str(new) / "model_cpu.onnx", phantom[None])[0, 0]
+    served = answer_on_cpu(repository / "tumor_detector" / str(new) / "model_cpu.onnx", phantom[None])[0, 0]
     assert analysis.tumor_probability == pytest.approx(served, abs=1e-6)
     assert analysis.segmented == (served >= Calibration.read(trained).point.detection_threshold)
     # In 8 bits it is not quite what the network says that was trained.

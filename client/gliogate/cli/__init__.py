@@ -118,9 +118,9 @@ def _add_serve(commands: Any) -> None:
         parser.add_argument(f"--{name}-port", type=port, default=number, metavar="N", help="(%(default)s)")
     parser.add_argument(
         "--model-config-name",
+        default="",
         metavar="NAME",
-        help="serve configs/NAME.pbtxt of each model that has it; empty: config.pbtxt of all (default: what suits this "
-        "processor)",
+        help="serve configs/NAME.pbtxt of each model that has it, in place of config.pbtxt (fp32: in 32 bits)",
     )
 
 

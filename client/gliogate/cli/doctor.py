@@ -102,12 +102,10 @@ def _examine_embedded(server: Server) -> Finding:
     try:
         embedded = import_embedded()
         from gliogate.embedded.installation import Installation
-        from gliogate.embedded.precision import suitable_config
 
         Installation.find()
         repository = embedded.find_model_repository(server.model_repository)
-        precision = "32 bits, since this processor has no VNNI" if suitable_config() else "8 bits"
-        return Finding("extra embedded", "ok", f"serves {repository}, in {precision}")
+        return Finding("extra embedded", "ok", f"serves {repository}")
     except GliogateError as error:
         # It is asked for where models are named and no server.
         return Finding("extra embedded", "failed" if server.model_repository else "absent", str(error))

@@ -46,7 +46,7 @@ def serve(
     grpc_port: int | None = None,
     http_port: int | None = None,
     metrics_port: int | None = None,
-    model_config_name: str | None = None,
+    model_config_name: str = "",
 ) -> int:
     """Serves until SIGTERM or SIGINT, or until the process that started this one is gone.
 

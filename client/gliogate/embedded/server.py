@@ -19,7 +19,6 @@ from gliogate import contract
 from gliogate.embedded import guard
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.log import Log
-from gliogate.embedded.precision import suitable_config
 from gliogate.embedded.stubs import has_died, stubs_of
 from gliogate.errors import EmbeddedServerError
 
@@ -62,7 +61,7 @@ class EmbeddedServer:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
-        model_config_name: str | None = None,
+        model_config_name: str = "",
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
         verbose: bool = False,
@@ -76,8 +75,7 @@ class EmbeddedServer:
             http_port: for KServe's HTTP protocol, and for health checks.
             metrics_port: for Prometheus.
             model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
-                of all where the name is empty. None takes what suits this processor: networks in 8 bits, or in 32
-                where the repository has them.
+                of all where the name is empty. Ours have `fp32`: the networks in 32 bits, in place of 8.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
@@ -85,7 +83,7 @@ class EmbeddedServer:
         self._model_repository = Path(model_repository).absolute()
         self._host = host
         self._wanted_ports = (grpc_port, http_port, metrics_port)
-        self._wanted_config = model_config_name
+        self._config_name = model_config_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._verbose = verbose
@@ -118,15 +116,14 @@ class EmbeddedServer:
         if self._run is not None:
             return
         installation = Installation.find()
-        _check_repository(self._model_repository, self._wanted_config)
-        config_name = suitable_config() if self._wanted_config is None else self._wanted_config
+        _check_repository(self._model_repository, self._config_name)
         address = _resolve(self._host)
         for attempt in range(1, _ATTEMPTS + 1):
             ports = _choose_ports(address, self._wanted_ports)
             run = _Run(
                 installation,
                 self._model_repository,
-                config_name,
+                self._config_name,
                 address,
                 ports,
                 self._stop_timeout_s,

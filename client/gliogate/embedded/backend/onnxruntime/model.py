@@ -58,6 +58,11 @@ class _OnnxRuntime:
         return answers
 
     @staticmethod
+    def ignored(_: dict[str, Any]) -> list[str]:
+        """What of a configuration means nothing to it."""
+        return []
+
+    @staticmethod
     def _describe(tensor: Any) -> _Tensor:
         name = tensor.type.removeprefix("tensor(").removesuffix(")")
         named = {"float": "FP32", "double": "FP64", "float16": "FP16"}.get(name, name.upper())
@@ -93,6 +98,12 @@ class _OpenVINO:
         return [self._request.get_tensor(name).data.copy() for name in names]
 
     @staticmethod
+    def ignored(config: dict[str, Any]) -> list[str]:
+        """What of a configuration means nothing to it: what is said to ONNX Runtime of how it goes through a graph."""
+        named = [name for name in ("inter_op_thread_count", "execution_mode") if name in config.get("parameters", {})]
+        return [*named, *(["optimization.graph"] if "graph" in config.get("optimization", {}) else [])]
+
+    @staticmethod
     def _describe(port: Any) -> _Tensor:
         name = port.get_element_type().get_type_name()
         kind = {"f": "FP", "i": "INT", "u": "UINT"}.get(name[0], name[0])
@@ -122,8 +133,8 @@ class TritonPythonModel:
         batched = config["max_batch_size"] > 0
         _check(path, "input", config["input"], self._network.inputs, batched=batched)
         _check(path, "output", config["output"], self._network.outputs, batched=batched)
-        for setting in _ignored(config):
-            pb_utils.Logger.log_warn(f"{config['name']}: {setting} is ignored, the embedded backend runs on the CPU")
+        for setting in (*_ignored(config), *engine.ignored(config)):
+            pb_utils.Logger.log_warn(f"{config['name']}: {setting} is ignored by {engine.name} on the CPU")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Runs the requests as one batch; if that fails, each alone, so that an error stays with its request."""
