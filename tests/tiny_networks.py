@@ -21,9 +21,9 @@ NETWORK_FILES = ("model.onnx", "model_cpu.onnx")
 """In full precision, and as a CPU is served; the tiny ones are the same."""
 
 _ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
-_POISONED_COLUMN = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
-_POISONED_ROWS = 8
-"""So many that the noise which Triton warms the networks up with is no poison."""
+_POISONED_ROW = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
+_POISONED_COLUMNS = 8
+"""So many that the noise which Triton warms the networks up with is no poison; its rows are all the same."""
 
 
 def build_repository(shipped: Path, destination: Path) -> Path:
@@ -66,21 +66,21 @@ def slices(*levels: float) -> np.ndarray:
 def poisoned(images: np.ndarray, model: contract.Model) -> np.ndarray:
     """Returns the slices with pixels that this tiny network, and not the other, fails on."""
     images = images.copy()
-    images[:, :_POISONED_ROWS, _POISONED_COLUMN[model], PRE_CONTRAST] = 255
+    images[:, _POISONED_ROW[model], :_POISONED_COLUMNS, PRE_CONTRAST] = 255
     return images
 
 
 def _network(model: contract.Model) -> onnx.ModelProto:
     (image,), (output,) = model.inputs, model.outputs
-    column = _POISONED_COLUMN[model]
+    row = _POISONED_ROW[model]
     integers = {
         "flair_from": [FLAIR],
         "flair_to": [FLAIR + 1],
         "channels": [3],
-        "pixels_from": [0, column, PRE_CONTRAST],
-        "pixels_to": [_POISONED_ROWS, column + 1, PRE_CONTRAST + 1],
+        "pixels_from": [row, 0, PRE_CONTRAST],
+        "pixels_to": [row + 1, _POISONED_COLUMNS, PRE_CONTRAST + 1],
         "pixel_axes": [1, 2, 3],
-        "pixel_rows": [1],
+        "pixel_columns": [2],
         "all": [0, 1, 2, 3],
         "poison": [255],
         "one": [1],
@@ -99,9 +99,10 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         # The poison: with a slice whose pixels are all 255, a matrix of one column is multiplied by one of two rows.
         helper.make_node("Slice", [image.name, "pixels_from", "pixels_to", "pixel_axes"], ["pixels"]),
         helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.INT64),
-        helper.make_node("ReduceMin", ["levels", "pixel_rows"], ["darkest"]),
+        helper.make_node("ReduceMin", ["levels", "pixel_columns"], ["darkest"]),
         helper.make_node("ReduceMax", ["darkest", "all"], ["highest"], keepdims=0),
-        helper.make_node("Div", ["highest", "poison"], ["is_poisoned"]),
+        helper.make_node("Equal", ["highest", "poison"], ["is_poison"]),
+        helper.make_node("Cast", ["is_poison"], ["is_poisoned"], to=TensorProto.INT64),
         helper.make_node("Add", ["is_poisoned", "one"], ["rows"]),
         helper.make_node("Concat", ["rows", "one"], ["shape"], axis=0),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.02
 _PROBE_TIMEOUT_S: Final = 1.0
 _ATTEMPTS: Final = 5
+_LAST_MOMENT_S: Final = 1.0
 _LAST_ANSWERS_S: Final = 0.1
 """From when Triton has answered its last request to when the answer is on its way."""
 
@@ -258,10 +259,15 @@ class _Run:
         return _StarvedError if self._log.names_lost_lock() else EmbeddedServerError
 
     def check(self) -> None:
+        died = sorted(instance for process, instance in self._stubs.items() if has_died(process))
+        if died:
+            # They die with Triton, too, and are gone a moment before it is.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_MOMENT_S)
         if (code := self._process.poll()) is not None:
             self._log.wait_for_end()
             raise EmbeddedServerError(f"the embedded Triton died, exit code {code}: {self._log.reason()}")
-        if died := sorted(instance for process, instance in self._stubs.items() if has_died(process)):
+        if died:
             raise EmbeddedServerError(f"the embedded Triton lost the process of {', '.join(died)}; start it again")
 
     def stop(self) -> None:
