@@ -134,6 +134,7 @@ def _open_with_openvino(path: str, precision: str) -> Callable[[Images], list[ND
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
         "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
     }
     compiled = openvino.Core().compile_model(path, "CPU", settings)

@@ -83,6 +83,8 @@ class _OpenVINO:
         settings = {
             "INFERENCE_NUM_THREADS": _threads(config),
             "PERFORMANCE_HINT": "LATENCY",
+            # It would tie its threads to the first cores, and those of the next process to the same ones.
+            "ENABLE_CPU_PINNING": False,
             # What is not in 8 bits stays in 32, on processors with bfloat16, too: answers do not depend on them.
             "INFERENCE_PRECISION_HINT": "f32",
         }
