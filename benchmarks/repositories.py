@@ -44,6 +44,7 @@ output [
 ]
 dynamic_batching { default_queue_policy { max_queue_size: 128 } }
 instance_group [ { kind: KIND_CPU count: 1 } ]
+optimization { execution_accelerators { cpu_execution_accelerator { name: "openvino" } } }
 """
 
 

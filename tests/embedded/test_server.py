@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc
 from tiny_networks import poisoned, slices
@@ -394,6 +395,21 @@ def test_openvino_answers_as_onnx_runtime_does_and_neither_counts_users(tiny_rep
             np.testing.assert_array_equal(ours.mask, theirs.mask)
     assert sum(isinstance(each, GliogateError) for each in found) == 2
     assert list(home.iterdir()) == []
+
+
+def test_tensors_that_openvino_makes_one_of_keep_their_names(broken_repository):
+    path = broken_repository / "tumor_detector" / "1" / "model_cpu.onnx"
+    network = onnx.load(path)
+    network.CopyFrom(onnx.compose.add_prefix(network, "inner_"))
+    nodes = network.graph.node
+    for tensor, outer in ((network.graph.input[0], "image"), (network.graph.output[0], "tumor_probability")):
+        ends = (outer, tensor.name) if outer == "image" else (tensor.name, outer)
+        nodes.insert(0 if outer == "image" else len(nodes), onnx.helper.make_node("Identity", [ends[0]], [ends[1]]))
+        tensor.name = outer
+    onnx.save(network, path)
+
+    with EmbeddedServer(broken_repository) as server, Client(server.url) as client:
+        assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75, abs=1e-6)
 
 
 def engines_in(pid):

@@ -89,8 +89,12 @@ class _OpenVINO:
             "INFERENCE_PRECISION_HINT": "f32",
         }
         network = openvino.Core().compile_model(path, "CPU", settings)
-        self.inputs = {port.any_name: self._describe(port) for port in network.inputs}
-        self.outputs = {port.any_name: self._describe(port) for port in network.outputs}
+        configured = {tensor["name"] for tensor in (*config["input"], *config["output"])}
+        self.inputs, self.outputs = (
+            # Where nothing but an Identity is between two tensors, they become one that has both names.
+            {name: self._describe(port) for port in ports for name in port.names & configured or {port.any_name}}
+            for ports in (network.inputs, network.outputs)
+        )
         self._request = network.create_infer_request()
 
     def run(self, names: list[str], inputs: dict[str, Any]) -> list[Any]:
