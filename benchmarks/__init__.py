@@ -5,5 +5,5 @@ import sys
 
 # Before ONNX Runtime is loaded, which tells Microsoft of its use unless this is set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# OpenVINO does the same through this package, where there is one.
+# OpenVINO would count its users through this package, which keeps a number for each in the home folder.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
