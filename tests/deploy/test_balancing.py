@@ -4,8 +4,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from fleet import IN_FLIGHT, SIZE, Fleet, Load, wait_for
+from fleet import IN_FLIGHT, SIZE, Fleet, Load
 from proxies import HAProxy
+from waiting import settled, wait_for
 
 from gliogate import Client, DeadlineExceededError, Keepalive, Retries, ServerUnavailableError
 
@@ -54,12 +55,15 @@ def url(request, fleet):
 
 
 def test_each_gets_a_share(fleet, url):
-    before = [fleet.answered(index) for index in range(SIZE)]
+    def answered() -> list[int]:
+        return [fleet.answered(index) for index in range(SIZE)]
+
+    before = settled(answered)
 
     with Client(url) as client, Load(client) as load:
         wait_for(lambda: len(load.answers) > 60)
 
-    shares = [fleet.answered(index) - before[index] for index in range(SIZE)]
+    shares = [now - then for now, then in zip(settled(answered), before, strict=True)]
     assert sum(shares) == len(load.answers)
     assert min(shares) > len(load.answers) / 10
     assert not load.errors

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fleet import wait_for
+from waiting import wait_for
 
 
 @pytest.fixture

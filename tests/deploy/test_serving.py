@@ -20,10 +20,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from fleet import free_ports, wait_for
+from fleet import free_ports
 from tiny_networks import slices
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
+from waiting import wait_for
 
 from gliogate import TLS, Client
 from gliogate.contract import MODELS

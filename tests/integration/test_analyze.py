@@ -15,6 +15,7 @@ import pytest
 from signals import signal_triton
 from tiny_networks import FLAIR, slices
 from tritonclient.grpc import InferenceServerClient
+from waiting import settled
 
 from gliogate import (
     Analysis,
@@ -168,11 +169,11 @@ def test_a_detection_never_wakes_the_segmenter(client, tiny_server):
         def segmented() -> int:
             return triton.get_inference_statistics(SEGMENTER.name).model_stats[0].inference_count
 
-        before = segmented()
+        before = settled(segmented)
         found, clear = client.detect(slices(TUMOR)[0]), client.detect(slices(CLEAR)[0])
         moved = client.detect(slices(CLEAR)[0], detection_threshold=CLEAR)
 
-        assert segmented() == before
+        assert settled(segmented) == before
     assert (found.tumor_probability, found.verdict) == (TUMOR, "tumor")
     assert (clear.tumor_probability, clear.verdict) == (CLEAR, "no tumor")
     assert moved.tumor

@@ -11,6 +11,7 @@ import pytest
 import tritonclient.grpc
 from tiny_networks import poisoned, slices
 from tritonclient.utils import InferenceServerException
+from waiting import settled
 
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer
@@ -54,13 +55,18 @@ class Triton:
 
     def rows(self, model):
         """How many slices a model has answered about."""
-        statistics = self.client.get_inference_statistics(model.name, as_json=True)["model_stats"][0]
-        return int(statistics.get("inference_count", 0))
+        return self._count(model, "inference_count")
 
     def executions(self, model):
         """How many batches a model has run."""
-        statistics = self.client.get_inference_statistics(model.name, as_json=True)["model_stats"][0]
-        return int(statistics.get("execution_count", 0))
+        return self._count(model, "execution_count")
+
+    def _count(self, model, name):
+        def read():
+            statistics = self.client.get_inference_statistics(model.name, as_json=True)["model_stats"][0]
+            return int(statistics.get(name, 0))
+
+        return settled(read)
 
 
 @pytest.fixture(scope="module")

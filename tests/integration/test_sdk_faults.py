@@ -19,6 +19,7 @@ import trustme
 from signals import signal_triton
 from tiny_networks import slices
 from tritonclient.grpc import InferenceServerClient
+from waiting import wait_for
 
 from gliogate import (
     TLS,
@@ -291,13 +292,6 @@ def test_ctrl_c_ends_a_call_at_once(server):
             process.kill()
 
     assert told.rstrip().endswith("KeyboardInterrupt")
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def connections_to(url: str, process: int | str = "self") -> int:

@@ -1,0 +1,27 @@
+"""Waiting for what another process does in its own time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+STILL_S = 0.1
+
+Figure = TypeVar("Figure")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def settled(read: Callable[[], Figure]) -> Figure:
+    """What Triton counted, once it stands still: it counts an answer after it has sent it."""
+    figure = read()
+    while True:
+        time.sleep(STILL_S)
+        before, figure = figure, read()
+        if figure == before:
+            return figure
