@@ -72,7 +72,7 @@ class Conductor:
         start = time.monotonic() + self._fleet.begin(stage)
         # Whoever stopped it while the server was asked is heeded there: see `_go_on`.
         if stage.warm_up_s and self._go_on(stage, start, until=start + stage.warm_up_s):
-            before = self._server.snapshot()
+            before = self._server.snapshot(under_load=True)
         self._go_on(stage, start, until=math.inf)
         record = self._fleet.record
         return StageResult(

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-STILL_S = 0.1
+STILL_S = 0.2
+"""Longer than the gate keeps a count to itself."""
 
 Figure = TypeVar("Figure")
 
@@ -18,7 +19,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def settled(read: Callable[[], Figure]) -> Figure:
-    """What Triton counted, once it stands still: it counts an answer after it has sent it."""
+    """What Triton counted, once it stands still: an answer is counted after it was sent."""
     figure = read()
     while True:
         time.sleep(STILL_S)

@@ -37,7 +37,7 @@ class Runner:
         self.user_count = users
 
 
-def conductor_of(fleet, runner, snapshot=dict):
+def conductor_of(fleet, runner, snapshot=lambda **_: {}):
     server = SimpleNamespace(snapshot=snapshot)
     return Conductor(runner, fleet, server, None, late_ms=10, show=lambda *_: None)
 
@@ -45,7 +45,7 @@ def conductor_of(fleet, runner, snapshot=dict):
 def test_who_stops_a_stage_while_the_server_is_asked_is_heeded():
     fleet, asked = Fleet(), []
 
-    def snapshot():
+    def snapshot(**_):
         asked.append(True)
         if len(asked) == 1:
             conductor.interrupt()  # Nothing has begun: the fleet has nothing to stop.

@@ -52,26 +52,23 @@ class TritonPythonModel:
             pb_utils.Logger.log_warn(f"{args['model_name']}: without CuPy slices and masks go through host memory")
             self._device = None
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers a batch, group by group: a response for each request, in order, or None where it was sent already.
+    def execute(self, requests: list[Any]) -> list[None]:
+        """Answers a batch, group by group; every answer was sent when this returns.
 
         A request that is wrong fails alone.
         """
         with nullcontext() if self._device is None else cupy.cuda.Device(self._device):
             read = [self._read(request) for request in requests]
-            groups = gating.grouped([_rows(each) for each in read], self._rows_at_once)
-            responses: list[Any] = [None] * len(requests)
-            for group in groups:
+            for group in gating.grouped([_rows(each) for each in read], self._rows_at_once):
                 outcomes = self._answer(read[group.start : group.stop])
                 for index, outcome in zip(group, outcomes, strict=True):
-                    responses[index] = _response(outcome)
-                if group is not groups[-1]:
-                    # Whoever is in the first groups of a full queue does not wait for the last.
-                    for index in group:
-                        sender = requests[index].get_response_sender()
-                        sender.send(responses[index], flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-                        responses[index] = None
-        return responses
+                    sender = requests[index].get_response_sender()
+                    sender.send(_response(outcome), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return [None] * len(requests)
+
+    def finalize(self) -> None:
+        """Ends what goes on beside the batches."""
+        self._counters.close()
 
     def _answer(self, outcomes: list[Any]) -> list[Any]:
         """What becomes of some requests: their outputs, or what failed them."""
@@ -103,6 +100,7 @@ class TritonPythonModel:
             self._counters.count_batch(tally.rows)
         for stage, seconds in watch.seconds.items():
             self._counters.seconds.add(seconds, stage)
+        self._counters.tell_soon()
 
     def _read(self, request: Any) -> gating.Request | Exception:
         try:
