@@ -127,7 +127,9 @@ class Conductor:
         # Asked of Locust each time: its web UI starts users too, and a worker that is lost takes its own with it.
         if self._runner.state == STATE_RUNNING and self._runner.user_count == users:
             return
-        self._runner.start(users, spawn_rate=max(1, min(users, 100 * self._fleet.count)))
+        # Locust stops users at that rate, too; it warns of more than a hundred a second from one process.
+        change = abs(users - self._runner.user_count)
+        self._runner.start(users, spawn_rate=max(1, min(change, 100 * self._fleet.count)))
         deadline = time.monotonic() + SPAWNING_S
         while self._runner.state != STATE_RUNNING or self._runner.user_count != users:
             if time.monotonic() > deadline:

@@ -103,6 +103,12 @@ def test_http_asks_the_same(tiny_server, output):
     assert stage["figures"]["slices"] > stage["figures"]["requests"], "some of the calls are batches"
 
 
+def test_many_users_are_followed_by_one_at_once(tiny_server, output):
+    words = ["offline", "single-stream", "--duration", "2", *of(tiny_server)]
+    report, _ = loadtests(*words, url=tiny_server.url, output=output)
+    assert [stage["stage"]["users"] for stage in report["stages"]] == [64, 1]
+
+
 def test_a_pause_is_seen_by_the_open_loop_and_missed_by_the_closed_one(tmp_path):
     """The server answers at once, but for two seconds in which nobody is answered."""
     figures = {}
