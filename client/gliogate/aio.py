@@ -13,9 +13,9 @@ import grpc.aio
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
-from gliogate.connection import ConnectionOptions
+from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import MODELS
-from gliogate.errors import ClientClosedError, GliogateError
+from gliogate.errors import ClientClosedError, ForeignLoopError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
 from gliogate.shared_memory import Step
@@ -30,6 +30,7 @@ from gliogate.wire import (
     Options,
     Request,
     infer_on,
+    patience,
     request_error,
     server_info,
 )
@@ -43,7 +44,7 @@ Pictures = Iterable[Picture] | AsyncIterable[Picture]
 
 
 class AsyncClient(BaseClient):
-    """A connection to a Triton that serves gliogate's models, for one event loop.
+    """A connection to a Triton that serves gliogate's models, for one event loop: the one that first asks.
 
         async with AsyncClient("localhost:8001") as client:
             analysis = await client.analyze("slice.tif")
@@ -61,9 +62,7 @@ class AsyncClient(BaseClient):
 
     def __init__(self, url: str | Sequence[str] | None = None, **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(url, **options)
-        self._channel = self._connection.channel(grpc.aio)
-        self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._infer = infer_on(self._channel)
+        self._line = _Line(self._connection)
 
     async def __aenter__(self) -> Self:
         """Opens nothing that is not open: the client itself."""
@@ -82,7 +81,7 @@ class AsyncClient(BaseClient):
                 if self._slots:
                     await self._do(self._slots.close())
             finally:
-                await self._channel.close()
+                await self._line.close()
 
     async def is_ready(self) -> bool:
         """See `Client.is_ready`."""
@@ -94,7 +93,7 @@ class AsyncClient(BaseClient):
         deadline = time.monotonic() + timeout_s
         while True:
             self._check_usable()
-            health = await self._health()
+            health = await self._health(patience(deadline))
             if health.is_ready:
                 return
             if not health.is_worth_waiting or time.monotonic() >= deadline:
@@ -249,6 +248,10 @@ class AsyncClient(BaseClient):
                 task.cancel()
             await asyncio.gather(*window, return_exceptions=True)
 
+    @property
+    def _triton(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
+        return self._line.opened().triton
+
     async def _ask(self, request: Request[R]) -> R:
         self._check_usable()
         record = CallRecord(request.id, self.url)
@@ -256,7 +259,7 @@ class AsyncClient(BaseClient):
         try:
             if self._slots:
                 await self._do(self._slots.take(request), request)
-            response = await self._infer(**self._arguments(request, record))
+            response = await self._line.opened().infer(**self._arguments(request, record))
         except BaseException as error:
             record.failed(error)
             if isinstance(error, grpc.RpcError):
@@ -305,6 +308,46 @@ class AsyncClient(BaseClient):
         except grpc.RpcError as error:
             return health_of(error)
         return Health(is_live, tuple(name for name, is_ready in ready.items() if not is_ready))
+
+
+class _Line:
+    """gRPC's channel, which belongs to the event loop that it is opened in: the one that first asks.
+
+    So a client may be made before there is a loop.
+
+    Attributes:
+        triton: Triton's calls.
+        infer: the one of `infer_on`.
+    """
+
+    triton: service_pb2_grpc.GRPCInferenceServiceStub
+    infer: Any
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def opened(self) -> Self:
+        """Itself, open.
+
+        Raises:
+            ForeignLoopError: another event loop opened it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._channel = self._connection.channel(grpc.aio)
+            self.triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+            self.infer = infer_on(self._channel)
+        elif self._loop is not loop:
+            raise ForeignLoopError(f"this client of {self._connection.url} is another event loop's: make one in each")
+        return self
+
+    async def close(self) -> None:
+        """Closes what was opened."""
+        if self._loop:
+            self.opened()
+            await self._channel.close()
 
 
 async def _each(pictures: Pictures) -> AsyncIterator[Picture]:

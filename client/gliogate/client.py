@@ -31,6 +31,7 @@ from gliogate.wire import (
     Options,
     Request,
     infer_on,
+    patience,
     request_error,
     server_info,
 )
@@ -127,7 +128,7 @@ class Client(BaseClient):
         deadline = time.monotonic() + timeout_s
         while True:
             self._check_usable()
-            health = self._health()
+            health = self._health(patience(deadline))
             if health.is_ready:
                 return
             if not health.is_worth_waiting or time.monotonic() >= deadline:

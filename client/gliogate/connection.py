@@ -251,9 +251,10 @@ class Connection:
             ("grpc.max_send_message_length", self.max_message_bytes),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             # gRPC's own waits are made for data centers: up to 20 s to give up a connection, 120 s before the next try.
+            # The longest is shorter than `Retries` wait, or a server that has come back would be refused unasked.
             ("grpc.min_reconnect_backoff_ms", 3000),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 300),
             ("grpc.service_config", json.dumps(config)),
         ]
         if self.keepalive:

@@ -6,6 +6,7 @@
     ├── EmbeddedServerError          the embedded Triton did not start, or died
     ├── ClientClosedError            a client was used after it was closed
     ├── ForkedClientError            a client was used in a process forked from the one that made it
+    ├── ForeignLoopError             an `AsyncClient` was used in two event loops
     └── RequestError                 the server could not be asked, or refused
         ├── AuthenticationError      the server, or what stands before it, does not let this client in
         ├── InvalidRequestError      the request breaks the wire contract
@@ -16,6 +17,9 @@
 
 `RequestError` carries the server's address, the request's id, the gRPC status, and whether a retry may help.
 """
+
+from functools import partial
+from typing import Any
 
 
 class GliogateError(Exception):
@@ -42,6 +46,10 @@ class ForkedClientError(GliogateError, RuntimeError):
     """A client was used in a process forked from the one that made it, where its connection would hang."""
 
 
+class ForeignLoopError(GliogateError, RuntimeError):
+    """An `AsyncClient` was used in another event loop than the one that it first asked from."""
+
+
 class RequestError(GliogateError):
     """The server could not be asked, or refused.
 
@@ -59,6 +67,11 @@ class RequestError(GliogateError):
         self.url = url
         self.request_id = request_id
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it comes back from another process, as of a pool; by itself an exception forgets its keywords."""
+        told = partial(type(self), url=self.url, request_id=self.request_id, status=self.status)
+        return told, self.args
 
 
 class AuthenticationError(RequestError):

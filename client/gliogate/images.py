@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Final
 
 import cv2
@@ -110,7 +111,8 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
             raise ImageError(f"{path}: {error}") from error.__cause__
     if isinstance(picture, np.ndarray):
         with _enough_memory():
-            return _to_rgb8(picture)
+            # An array alone: a matrix has two dimensions whatever is taken of it.
+            return _to_rgb8(np.asarray(picture))
     raise ImageError(f"a picture is a path or a NumPy array, not {type(picture).__name__}")
 
 
@@ -134,8 +136,22 @@ def declared_size(path: Path) -> tuple[int, int]:
 
 
 def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
-        raise ImageError("is a folder, not a picture")
+    with _openable():
+        if S_ISDIR(path.stat().st_mode):
+            raise ImageError("is a folder, not a picture")
+
+
+@contextmanager
+def _openable() -> Iterator[None]:
+    """What the system says of a path that it cannot open becomes an ImageError; some paths Python itself refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(f"is no path that a file can have ({error})") from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -143,10 +159,8 @@ def _read_bytes(path: Path) -> bytes:
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
         raise ImageError(f"cannot read {extension or 'a file without extension'}, only {', '.join(EXTENSIONS)}")
-    try:
+    with _openable():
         data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(error.strerror or str(error)) from error
     if not data:
         raise ImageError("is empty")
     return data

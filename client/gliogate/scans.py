@@ -83,8 +83,14 @@ def distinct_names(paths: Iterable[Path], stems: Sequence[str]) -> list[Path]:
         return []
     top = os.path.commonpath([file.parent for file in files])
     names = [file.relative_to(top).with_name(stem) for file, stem in zip(files, stems, strict=True)]
-    taken = Counter(names)
-    return [name if taken[name] == 1 else name.with_name(file.name) for file, name in zip(files, names, strict=True)]
+    whole = [name.with_name(file.name) for file, name in zip(files, names, strict=True)]
+    while True:
+        taken = Counter(names)
+        wider = [name if taken[name] == 1 else longer for name, longer in zip(names, whole, strict=True)]
+        # A whole name may be what another file is called without its extension: that one is told apart next.
+        if wider == names:
+            return names
+        names = wider
 
 
 def files_below(folder: Path) -> Iterator[Path]:

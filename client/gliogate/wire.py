@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from gliogate.contract import (
     DETECTION_THRESHOLD,
     ENSEMBLE,
     GATE,
+    GATE_MODES,
     IMAGE,
     MASK_PROBABILITY,
     MASK_THRESHOLD,
@@ -101,6 +103,11 @@ are joined to one."""
 R_co = TypeVar("R_co", covariant=True)
 
 
+def patience(deadline: float) -> float:
+    """How long a question about a server's health may take: within a deadline of `time.monotonic`, or hardly longer."""
+    return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, deadline - time.monotonic()))
+
+
 class Request(ABC, Generic[R_co]):
     """One picture on its way to the server, and how its answer is read.
 
@@ -110,7 +117,8 @@ class Request(ABC, Generic[R_co]):
 
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
-        ValueError: `timeout_s` is not above 0 or too long, or `request_id` is no text that can be sent.
+        ValueError: `timeout_s` is not above 0 or too long, `request_id` is no text that can be sent, a threshold no
+            number, or `gate` no text.
     """
 
     outputs: tuple[Tensor, ...]
@@ -123,8 +131,10 @@ class Request(ABC, Generic[R_co]):
         timeout_s: float = TIMEOUT_S,
         request_id: str | None = None,
     ) -> None:
-        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        if not _is_number(timeout_s) or not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise ValueError(f"timeout_s is {timeout_s}, expected above 0 and at most {MAX_TIMEOUT_S:g}")
+        if not isinstance(request_id, str | None):
+            raise ValueError(f"request_id is {request_id!r}, expected text")
         self.id: str = request_id or uuid.uuid4().hex
         if any("\ud800" <= character <= "\udfff" for character in self.id):
             raise ValueError(f"request_id is {self.id!r}, expected text without lone surrogates: UTF-8 has none")
@@ -133,7 +143,7 @@ class Request(ABC, Generic[R_co]):
         self.geometry: SliceGeometry = SliceGeometry(*self.picture.shape[:2])
         self.parameters: dict[str, str | float] = {}
         if detection_threshold is not None:
-            self.parameters[DETECTION_THRESHOLD] = float(detection_threshold)
+            self.parameters[DETECTION_THRESHOLD] = _number(DETECTION_THRESHOLD, detection_threshold)
         self.slot: Slot | None = None
         self.lost_slot = False
         self._deadline = time.monotonic() + timeout_s
@@ -146,7 +156,7 @@ class Request(ABC, Generic[R_co]):
     @property
     def patience_s(self) -> float:
         """How long a question about what became of it may take: within its deadline, or hardly longer."""
-        return min(READINESS_TIMEOUT_S, max(LEAST_PATIENCE_S, self.remaining_s))
+        return patience(self._deadline)
 
     def message(self) -> bytes:
         """The request as it goes over the wire: a ModelInferRequest, serialized."""
@@ -227,10 +237,14 @@ class AnalysisRequest(Request[Analysis]):
         request_id: str | None = None,
     ) -> None:
         super().__init__(picture, detection_threshold=detection_threshold, timeout_s=timeout_s, request_id=request_id)
-        self.outputs = (TUMOR_PROBABILITY, TUMOR_MASK, SEGMENTED) + (MASK_PROBABILITY,) * return_mask_probability
+        self.outputs = (TUMOR_PROBABILITY, TUMOR_MASK, SEGMENTED)
+        if return_mask_probability:
+            self.outputs += (MASK_PROBABILITY,)
+        if not isinstance(gate, str):
+            raise ValueError(f"gate is {gate!r}, expected one of {', '.join(GATE_MODES)}")
         self.parameters[GATE] = gate
         if mask_threshold is not None:
-            self.parameters[MASK_THRESHOLD] = float(mask_threshold)
+            self.parameters[MASK_THRESHOLD] = _number(MASK_THRESHOLD, mask_threshold)
 
     def read(self, result: InferResult, latency_s: float) -> Analysis:
         """Makes the server's answer an analysis, on the picture's own grid."""
@@ -255,6 +269,18 @@ class AnalysisRequest(Request[Analysis]):
         threshold = self.parameters.get(DETECTION_THRESHOLD)
         # As FP32, the type that the server compares in.
         return None if threshold is None else probability >= float(np.float32(threshold))
+
+
+def _number(name: str, value: float) -> float:
+    """What is sent of a threshold; whether it is one, the server says."""
+    if not _is_number(value):
+        raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    """Whether this is one, of Python's or NumPy's; True and False are a mistake."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def infer_on(channel: Any) -> Any:
@@ -311,10 +337,6 @@ def request_error(
     kind, message = RequestError, f"the server at {url} failed: {details}"
     if status == "INVALID_ARGUMENT":
         kind, message = InvalidRequestError, f"the server at {url} refused the request: {details}"
-    elif status == "DEADLINE_EXCEEDED":
-        allowed = f" within {request.timeout_s:g} s" if request else ""
-        message = f"no answer from {url}{allowed}: allow a longer timeout_s, or send fewer requests at a time"
-        kind = DeadlineExceededError
     elif status in _NOT_LET_IN:
         kind, message = AuthenticationError, f"the server at {url} does not let this client in: {details}"
     elif health and not health.is_live:
@@ -324,6 +346,10 @@ def request_error(
     elif health and health.not_ready:
         kind = ModelNotReadyError
         message = f"{', '.join(health.not_ready)} not ready at {url}: wait_until_ready(), or see the server's log"
+    elif status == "DEADLINE_EXCEEDED":
+        allowed = f" within {request.timeout_s:g} s" if request else ""
+        message = f"no answer from {url}{allowed}: allow a longer timeout_s, or send fewer requests at a time"
+        kind = DeadlineExceededError
     elif status in ("UNAVAILABLE", "NOT_FOUND"):
         kind = ServerUnavailableError
         message = f"the server at {url} is overloaded or just restarted: try again, with fewer requests at a time"

@@ -15,6 +15,7 @@ from gliogate import (
     Client,
     ClientClosedError,
     DeadlineExceededError,
+    ForeignLoopError,
     ImageError,
     ModelNotReadyError,
     ServerUnavailableError,
@@ -33,6 +34,26 @@ def test_it_has_the_names_and_parameters_of_the_other_client():
         assert [(p.name, p.kind, p.default) for p in mine.values()] == [
             (p.name, p.kind, p.default) for p in other.values()
         ]
+
+
+def test_it_may_be_made_before_there_is_a_loop_and_is_of_the_first_one(triton: TroubledTriton):
+    client = AsyncClient(triton.url)
+
+    async def once() -> Analysis:
+        return await client.analyze(SLICE)
+
+    async def thrice() -> list[Analysis]:
+        return [await once(), await client.with_options(timeout_s=5).analyze(SLICE), await once()]
+
+    with asyncio.Runner() as loop:
+        assert [analysis.verdict for analysis in loop.run(thrice())] == ["no tumor"] * 3
+        with pytest.raises(ForeignLoopError, match=f"{triton.url} is another event loop's"), asyncio.Runner() as other:
+            other.run(once())
+        loop.run(client.close())
+
+
+def test_one_that_asked_nothing_is_closed(triton: TroubledTriton):
+    asyncio.run(AsyncClient(triton.url).close())
 
 
 def test_pictures_come_from_an_asynchronous_generator_and_only_as_many_as_are_needed(triton: TroubledTriton):

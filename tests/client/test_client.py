@@ -1,6 +1,7 @@
 """The client where a server is in trouble, as a healthy Triton never is."""
 
 import multiprocessing
+import pickle
 from contextlib import closing
 from importlib.metadata import version
 
@@ -221,6 +222,33 @@ def test_the_version_is_the_distributions():
     assert "__version__" not in vars(gliogate)  # Looking it up would slow every import.
     with pytest.raises(AttributeError, match="no attribute '__versions__'"):
         gliogate.__versions__  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout_s": None},
+        {"timeout_s": True},
+        {"request_id": 5},
+        {"detection_threshold": True},
+        {"mask_threshold": "half"},
+        {"gate": None},
+    ],
+)
+def test_an_option_of_a_wrong_type_is_named(client, triton, options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected"):
+        client.analyze(SLICE, **options)
+    assert not triton.requests
+
+
+def test_errors_come_back_from_other_processes_as_they_were(client):
+    with pytest.raises(ServerUnavailableError) as caught:
+        client.analyze(SLICE)
+    error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  our own
+
+    assert type(error) is ServerUnavailableError
+    assert (str(error), vars(error)) == (str(caught.value), vars(caught.value))
 
 
 def _use(client, answers):

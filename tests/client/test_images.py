@@ -169,6 +169,23 @@ def test_files_that_are_not_there_or_cannot_be_pictures(tmp_path):
         load_picture(tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("x" * 300 + ".tif", "File name too long"), ("a\0.tif", "no path that"), ("\ud800.png", "no path that")],
+)
+@pytest.mark.parametrize("suffix", ["", ".npy"])
+def test_paths_that_no_file_can_have(name, told, suffix):
+    with pytest.raises(ImageError, match=told):
+        load_picture(name + suffix)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_a_matrix_is_a_picture_as_an_array_is():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+    assert np.array_equal(load_picture(np.asmatrix(grey)), load_picture(grey))
+
+
 def test_a_pickle_in_an_npy_file_is_not_run(tmp_path):
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "archive", RGB)

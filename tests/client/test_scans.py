@@ -44,6 +44,12 @@ def test_names_never_clash(tmp_path):
     assert [str(scan.name) for scan in scans] == ["b/s", "a/s.png", "a/s.tif", "a/t"]
 
 
+def test_a_name_that_tells_two_apart_is_no_other_scans(tmp_path):
+    scans = find_scans([touch(tmp_path, "x.tif", "x.png", "x.tif.png")])
+
+    assert [str(scan.name) for scan in scans] == ["x.png", "x.tif", "x.tif.png"]
+
+
 def test_a_single_file_keeps_its_stem_and_counts_once(tmp_path):
     scans = find_scans([touch(tmp_path, "s.tif") / "s.tif", tmp_path])
 

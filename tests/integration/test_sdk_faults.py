@@ -231,6 +231,15 @@ def test_what_became_of_a_call_is_asked_within_its_deadline(server):
     assert time.monotonic() - started < 1 + TO_SPARE_S
 
 
+def test_a_server_that_does_not_answer_is_not_waited_for_longer_than_asked(server):
+    with paused(server), Client(server.url) as client:
+        started = time.monotonic()
+        with pytest.raises(ServerUnavailableError, match="no Triton answers"):
+            client.wait_until_ready(0.5)
+
+    assert time.monotonic() - started < 0.5 + TO_SPARE_S
+
+
 def test_a_model_that_is_unloaded_is_named_until_it_is_back(started_with):
     server = started_with("--model-control-mode=explicit", "--load-model=*")
     with Client(server.url) as client, contextlib.closing(InferenceServerClient(server.url)) as admin:

@@ -26,7 +26,14 @@ class UsageError(Exception):
     """Arguments that make no sense together, or with what is on disk."""
 
 
-def add_path(parser: Any, name: str, *, kind: Any = Path, complete: Any = shtab.FILE, **options: Any) -> None:
+def path_of(text: str) -> Path:
+    """A path of the command line; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, not an empty text")
+    return Path(text)
+
+
+def add_path(parser: Any, name: str, *, kind: Any = path_of, complete: Any = shtab.FILE, **options: Any) -> None:
     """Adds an argument that is a path, with which shells complete it."""
     parser.add_argument(name, type=kind, **options).complete = complete
 

@@ -33,11 +33,11 @@ SERIES_NUMBER: Final = 9001
 def write_dicom_seg(analysis: VolumeAnalysis, path: Path) -> None:
     """Writes a binary segmentation; see `VolumeAnalysis.save_dicom_seg`."""
     volume = analysis.volume
-    source = f"the source of the volume, {volume.source[0]}" if volume.source else "the source of the volume"
+    source = f"the source of the volume ({volume.source[0]})" if volume.source else "the source of the volume"
     if not isinstance(volume.origin, DicomOrigin):
-        raise ImageError(f"{source}, is not DICOM: a DICOM segmentation has to refer to DICOM instances")
+        raise ImageError(f"{source} is not DICOM: a DICOM segmentation has to refer to DICOM instances")
     if volume.affine is None:
-        raise ImageError(f"{source}, does not say where its slices lie, see the volume's notes")
+        raise ImageError(f"{source} does not say where its slices lie, see the volume's notes")
     if not analysis.mask.any():
         raise ImageError("the mask is empty: there is nothing to write as a DICOM segmentation")
     highdicom = require("highdicom", extra="dicom")

@@ -148,7 +148,8 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
         ImageError: FLAIR is missing, the geometries differ, or the series are of several patients.
     """
     if "flair" not in series:
-        raise ImageError(f"FLAIR is missing: it stands in for others, but only {', '.join(series)} are given")
+        given = f"but only {', '.join(series)} are given" if series else "but none are given"
+        raise ImageError(f"FLAIR is missing: it stands in for others, {given}")
     flair = series["flair"]
     planes: dict[Sequence3, NDArray[np.uint8]] = {}
     ranges: dict[Sequence3, Range] = {}

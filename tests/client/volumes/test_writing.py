@@ -199,7 +199,7 @@ def test_what_cannot_be_a_dicom_segmentation_says_why(tmp_path, found):
     instances = make_instances(HEAD, AFFINE)
     folder = write_dicom(tmp_path / "study", instances)
 
-    with pytest.raises(ImageError, match=r"head\.nii, is not DICOM"):
+    with pytest.raises(ImageError, match=r"head\.nii\) is not DICOM"):
         found.save_dicom_seg(tmp_path / "mask.dcm")
     empty = VolumeAnalysis.of(read_volume(folder), analyses_of(np.zeros_like(TUMOR)))
     with pytest.raises(ImageError, match="the mask is empty"):
