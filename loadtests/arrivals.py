@@ -116,6 +116,10 @@ class Arrivals:
         units = self._units(float(expected[-1]))
         return np.asarray(np.interp(units[units < expected[-1]], expected, grid))
 
+    def expected(self, duration_s: float) -> float:
+        """How many arrivals there will be, about."""
+        return float(self.profile.expected(np.array([0.0, duration_s]))[-1])
+
     def _units(self, total: float) -> Times:
         """Points of a process of rate 1, at least all of those up to `total`."""
         if self.process == "constant":

@@ -20,7 +20,7 @@ from loadtests.stage import Stage
 
 TICK_S: Final = 0.25
 SPAWNING_S: Final = 60.0
-"""How long Locust's users may take to start."""
+"""How long Locust's users may take to start or stop, beyond what its rate of doing so takes."""
 
 LOOK_S: Final = 5.0
 """After so long in which requests failed and none was answered, a server that is not there ends the stage."""
@@ -129,9 +129,11 @@ class Conductor:
             return
         # Locust stops users at that rate, too; it warns of more than a hundred a second from one process.
         change = abs(users - self._runner.user_count)
-        self._runner.start(users, spawn_rate=max(1, min(change, 100 * self._fleet.count)))
-        deadline = time.monotonic() + SPAWNING_S
+        rate = max(1, min(change, 100 * self._fleet.count))
+        self._runner.start(users, spawn_rate=rate)
+        patience_s = SPAWNING_S + change / rate
+        deadline = time.monotonic() + patience_s
         while self._runner.state != STATE_RUNNING or self._runner.user_count != users:
             if time.monotonic() > deadline:
-                raise FleetError(f"{self._runner.user_count} of {users} users started within {SPAWNING_S:g} s")
+                raise FleetError(f"{self._runner.user_count} of {users} users started within {patience_s:.0f} s")
             gevent.sleep(0.02)

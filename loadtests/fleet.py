@@ -96,6 +96,8 @@ class LocalFleet:
     @property
     def is_over(self) -> bool:
         """See `Fleet`."""
+        if self._sending and self._sending.exception:
+            raise FleetError(f"this cannot be sent: {self._sending.exception}") from self._sending.exception
         return self._sending is None or self._sending.ready()
 
     @property

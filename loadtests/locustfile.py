@@ -132,6 +132,16 @@ class _Worker:
         self._part.driver, self._part.shared = SliceUser.driver, self._equipment.settings.shared
 
 
+@dataclass
+class _Test:
+    """One test: what is gone through, by whom, and what came of it."""
+
+    stages: list[Stage]
+    run: Run
+    conductor: Conductor
+    is_stopped: bool = False
+
+
 class _Tests:
     """Conducts each test that Locust starts, and reports when it stops."""
 
@@ -142,12 +152,12 @@ class _Tests:
         check_folder(Path(self._equipment.options.report))
         self._view = ServerView(self._equipment.settings)
         self._fleet = MasterFleet(environment, {}) if isinstance(self._runner, MasterRunner) else None
-        self._stages, self._run, self._conductor = self._begin()
+        self._test = self._begin()
         self._conducting, self._stopping = gevent.Greenlet(), RLock()
         environment.events.test_start.add_listener(self._start)  # type: ignore[no-untyped-call]
         environment.events.test_stopping.add_listener(self._stop)  # type: ignore[no-untyped-call]
 
-    def _begin(self) -> tuple[list[Stage], Run, Conductor]:
+    def _begin(self) -> _Test:
         """What the next test is, by the options as they are now."""
         self._equipment.renew()
         settings, scenario = self._equipment.settings, self._equipment.options.scenario
@@ -160,40 +170,47 @@ class _Tests:
         fleet = self._fleet or LocalFleet(SliceUser.driver)
         self._view.close()
         self._view, show = ServerView(settings), self._line.show
-        return stages, run, Conductor(self._runner, fleet, self._view, caller, late_ms=settings.late_ms, show=show)
+        conductor = Conductor(self._runner, fleet, self._view, caller, late_ms=settings.late_ms, show=show)
+        return _Test(stages, run, conductor)
 
     def _start(self, **_: Any) -> None:
         try:
-            self._stages, self._run, self._conductor = self._begin()
+            self._test = self._begin()
         except _ERRORS as error:
             print(f"loadtests: error: {error}", file=sys.stderr)
             gevent.spawn(self._runner.stop)
         else:
-            self._conducting = gevent.spawn(self._conduct)
+            self._conducting = gevent.spawn(self._conduct, self._test)
 
-    def _conduct(self) -> None:
+    def _conduct(self, test: _Test) -> None:
         while self._runner.state != STATE_RUNNING:
+            # It may be stopped before all of its users were there.
+            if test.is_stopped:
+                return
             gevent.sleep(0.05)
-        for stage in self._stages:
+        for stage in test.stages:
             try:
-                result = self._conductor.measure(stage)
+                result = test.conductor.measure(stage)
             except FleetError as error:
-                self._run.problem = str(error)
+                test.run.problem = str(error)
                 print(f"loadtests: {error}", file=sys.stderr)
                 break
-            self._run.results.append(result)
-            self._line.tell(result, self._run.broken(result))
-            if self._runner.state != STATE_RUNNING:
+            test.run.results.append(result)
+            self._line.tell(result, test.run.broken(result))
+            if test.is_stopped:
                 return
         # Its time is over: with the web UI the next test may follow, without it this was all.
         gevent.spawn(self._runner.stop if self._environment.web_ui else self._runner.quit)
 
     def _stop(self, **_: Any) -> None:
-        self._conductor.stop()
+        test = self._test
+        test.is_stopped = True
+        test.conductor.stop()
         # Locust stops a test twice, when it is over and when it quits: who comes second waits for the report.
         with self._stopping:
             self._conducting.join(STOPPING_S)
-            run, self._run = self._run, replace(self._run, results=[], problem=None)
+            self._conducting.kill()
+            run, test.run = test.run, replace(test.run, results=[], problem=None)
             if run.results or run.problem:
                 try:
                     print(write_report(Path(self._equipment.options.report), run))

@@ -1,7 +1,6 @@
 """What a load test is told: one set of options for both command lines, ours and Locust's."""
 
 import argparse
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Final, Literal
 
 from gliogate import TLS
 from gliogate.connection import DEFAULT_URL, URL_VARIABLE, target_of
+from gliogate.wire import MAX_TIMEOUT_S
 from loadtests.arrivals import Process
 from loadtests.errors import SettingsError
 from loadtests.payloads import Phantoms, Pictures
@@ -17,6 +17,16 @@ TOKEN_VARIABLE: Final = "GLIOGATE_TOKEN"  # noqa: S105  the variable's name
 """The environment variable that holds the token, which has no place on a command line."""
 
 HTTP_PORT, METRICS_PORT = 8000, 8002
+
+_MOST: Final = {
+    "rate": 1_000_000,
+    "users": 100_000,
+    "duration_s": 7 * 86_400,
+    "timeout_s": round(MAX_TIMEOUT_S),
+    "pool": 100_000,
+    "late_ms": 60_000,
+}
+"""What numbers that are above 0 may be at most: beyond is a slip, and would take all memory before anything is sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +88,10 @@ class Settings:
                     raise SettingsError(f"{OPTIONS[name]} is {given[name]!r}, expected a number") from error
         # Locust could not send a path to its workers, so on its command line it is a text.
         given |= {name: Path(given[name]) for name in ("ca", "payloads") if name in given}
-        for name in ("rate", "users", "duration_s", "timeout_s", "pool", "late_ms"):
-            if name in given and not 0 < given[name] < math.inf:
-                raise SettingsError(f"{OPTIONS.get(name, '--users')} is {given[name]:g}, expected above 0")
+        for name, most in _MOST.items():
+            if name in given and not 0 < given[name] <= most:
+                told = f"{OPTIONS.get(name, '--users')} is {given[name]:g}"
+                raise SettingsError(f"{told}, expected above 0 and at most {most:,}")
         if given.get("seed", 0) < 0:
             raise SettingsError(f"--seed is {given['seed']}, expected 0 or more")
         if "payloads" in given and "prevalence" in given:

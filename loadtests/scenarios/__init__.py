@@ -6,10 +6,14 @@ from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Final
 
 from loadtests.errors import SettingsError
 from loadtests.settings import Settings
 from loadtests.stage import Stage, told_share
+
+MOST_ARRIVALS: Final = 50_000_000
+"""Of a stage: six hours at 2,000 a second. Their times take 400 MB, and some of that again while they are drawn."""
 
 
 def names() -> list[str]:
@@ -26,10 +30,10 @@ def stages(name: str, settings: Settings) -> list[Stage]:
     """The stages of a scenario, once for each prevalence.
 
     Raises:
-        SettingsError: there is no such scenario.
+        SettingsError: there is no such scenario, or a stage has too many arrivals to be scheduled.
     """
     scenario, several = _find(name), len(settings.prevalence) > 1
-    return [
+    found = [
         replace(
             stage,
             prevalence=prevalence,
@@ -39,13 +43,20 @@ def stages(name: str, settings: Settings) -> list[Stage]:
         for prevalence in settings.prevalence
         for stage in scenario.stages(settings)
     ]
+    for stage in found:
+        if stage.arrivals and (count := stage.arrivals.expected(stage.duration_s)) > MOST_ARRIVALS:
+            raise SettingsError(
+                f"{stage.name!r} has some {count:,.0f} arrivals, at most {MOST_ARRIVALS:,} can be scheduled: "
+                "a lower --rate or a shorter --duration"
+            )
+    return found
 
 
 def all_stages(names: Iterable[str], settings: Settings) -> list[Stage]:
     """The stages of several scenarios; of those that have the same name, the second and later ones are numbered.
 
     Raises:
-        SettingsError: there is no such scenario.
+        SettingsError: as `stages`.
     """
     found, seen = [], Counter[str]()
     for stage in (stage for name in names for stage in stages(name, settings)):

@@ -325,6 +325,10 @@ def test_locusts_web_ui_starts_and_stops_tests_with_what_was_typed_in(tmp_path):
             counted = requests.get(f"{page}/stats/requests", timeout=10).json()["stats"][0]["num_requests"]
             requests.post(f"{page}/stop", timeout=60).raise_for_status()
             [stage] = json.loads((tmp_path / "report.json").read_text())["stages"]
+            # Stopped before all of its users are there, it is over at once, and nothing of it is in the next.
+            requests.post(f"{page}/swarm", data={"user_count": 40, "spawn_rate": 0.5}, timeout=10).raise_for_status()
+            time.sleep(2)
+            requests.post(f"{page}/stop", timeout=15).raise_for_status()
             typed = {
                 "user_count": 5,
                 "spawn_rate": 5,

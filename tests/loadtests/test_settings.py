@@ -1,6 +1,7 @@
 """Options: what is made of them, and what is refused."""
 
 import argparse
+import re
 
 import pytest
 
@@ -42,6 +43,9 @@ def test_a_token_is_used_and_never_told(monkeypatch):
         (["--duration", "inf"], "--duration is inf, expected above 0"),
         (["--pool", "0"], "--pool is 0, expected above 0"),
         (["--users", "0"], "--users is 0, expected above 0"),
+        (["--rate", "1e12"], "--rate is 1e+12, expected above 0 and at most 1,000,000"),
+        (["--duration", "1e13"], "--duration is 1e+13, expected above 0 and at most 604,800"),
+        (["--timeout-s", "1e12"], "--timeout-s is 1e+12, expected above 0 and at most 86,400"),
         (["--seed", "-1"], "--seed is -1, expected 0 or more"),
         (["--prevalence", "0,2"], "--prevalence is 2, expected 0 to 1"),
         (["--prevalence", "half"], "--prevalence is 'half', expected shares from 0 to 1"),
@@ -54,7 +58,7 @@ def test_a_token_is_used_and_never_told(monkeypatch):
     ],
 )
 def test_what_makes_no_sense_is_named(words, message):
-    with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
+    with pytest.raises(SettingsError, match=re.escape(message)):
         settings(*words)
 
 
@@ -102,3 +106,8 @@ def test_there_are_mlperfs_four_and_the_others():
     assert expected <= set(scenarios.names())
     with pytest.raises(SettingsError, match="there is no scenario 'flood'; there are day, mixed, "):
         scenarios.stages("flood", Settings())
+
+
+def test_more_arrivals_than_memory_holds_are_refused_before_anything_is_drawn():
+    with pytest.raises(SettingsError, match=r"'server at 20000/s' has some 12,096,000,000 arrivals, at most"):
+        scenarios.stages("server", settings("--rate", "20000", "--duration", "604800"))
