@@ -4,17 +4,21 @@ import asyncio
 import sys
 from pathlib import Path
 
-from gliogate import AsyncClient
+from gliogate import AsyncClient, Detection
 
 
 async def main() -> None:
     """Asks about every slice at once; the client keeps them on one connection."""
     slices = sorted(Path(sys.argv[1]).glob("*.png"))
     async with AsyncClient() as client:
-        found = await asyncio.gather(*(client.detect(path, timeout_s=30) for path in slices))
-    ranked = sorted(zip(found, slices, strict=True), key=lambda pair: -pair[0].tumor_probability)
-    for detection, path in ranked:
-        print(f"{detection.tumor_probability:.3f} {path.name}")
+        asked = (client.detect(path, timeout_s=30) for path in slices)
+        found = list(zip(await asyncio.gather(*asked, return_exceptions=True), slices, strict=True))
+    for error, path in found:
+        if isinstance(error, BaseException):
+            print(f"look at {path.name}: {error}")
+    judged = [(each.tumor_probability, path) for each, path in found if isinstance(each, Detection)]
+    for probability, path in sorted(judged, reverse=True):
+        print(f"{probability:.3f} {path.name}")
 
 
 asyncio.run(main())
