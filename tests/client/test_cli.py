@@ -75,6 +75,8 @@ def test_outputs_that_cannot_be_written(capsys, scan):
         (["--timeout-s", "-1"], "-1 is not above 0"),
         (["--timeout-s", "100000"], "100000 is too large, expected at most 86400"),
         (["--url", "http://localhost:8000"], "expected HOST:PORT"),
+        ([""], "argument PATH: expected a path, not an empty text"),
+        (["--output", ""], "argument --output: expected a path, not an empty text"),
     ],
 )
 def test_options_with_values_that_none_can_have(capsys, scan, arguments, told):
