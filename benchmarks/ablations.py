@@ -1,8 +1,8 @@
 """`python -m benchmarks.ablations --data kaggle_3m`: what each choice is worth, and what a leak pretends.
 
 `resunet_multitask` at a fifth of its arithmetic, a short course, the same split by patient; each row differs from the
-first in one choice. The last rows are split by slice, as many notebooks do: neighbouring slices of a patient are on
-both sides. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
+first in one choice, the last in two. The last rows are split by slice, as many notebooks do: neighbouring slices of a
+patient are on both sides. Runs are kept in `build/ablations` and carried on. Writes `build/ablations/ablations.md`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PLAIN = Recipe(
 WHOLE = ['stages.segmenter.phases=[{"epochs": 4}]']
 
 LONG = ['stages.segmenter.phases=[{"epochs": 60, "window": 128}]']
-"""A course in which a network gets to know its slices: what a leak pretends grows with that."""
+"""A course in which a network gets to know its slices better: a short one has little to gain from a leak."""
 
 CHANGES: dict[str, list[str]] = {
     "Focal Tversky, tumor slices only": [],

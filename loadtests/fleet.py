@@ -96,7 +96,7 @@ class LocalFleet:
     @property
     def is_over(self) -> bool:
         """See `Fleet`."""
-        if self._sending and self._sending.exception:
+        if self._sending is not None and self._sending.exception:  # One that has ended is false.
             raise FleetError(f"this cannot be sent: {self._sending.exception}") from self._sending.exception
         return self._sending is None or self._sending.ready()
 

@@ -137,8 +137,9 @@ def declared_size(path: Path) -> tuple[int, int]:
 
 def _refuse_folder(path: Path) -> None:
     with _openable():
-        if S_ISDIR(path.stat().st_mode):
-            raise ImageError("is a folder, not a picture")
+        mode = path.stat().st_mode
+    if S_ISDIR(mode):
+        raise ImageError("is a folder, not a picture")
 
 
 @contextmanager
@@ -148,8 +149,6 @@ def _openable() -> Iterator[None]:
         yield
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from error
-    except ImageError:
-        raise
     except ValueError as error:
         raise ImageError(f"is no path that a file can have ({error})") from error
 

@@ -161,11 +161,11 @@ def test_without_patience_a_restart_costs_what_was_under_way_then(tiny_repositor
 class Proxy(threading.Thread):
     """What stands between client and server and can cut all connections."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, port: int = 0) -> None:
         super().__init__(daemon=True)
-        host, _, port = url.rpartition(":")
-        self._behind = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        host, _, behind = url.rpartition(":")
+        self._behind = (host, int(behind))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._sockets: list[socket.socket] = []
         self.url = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -198,6 +198,27 @@ class Proxy(threading.Thread):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+
+def test_a_server_that_came_back_is_found_by_the_first_request(server):
+    found = 0
+    for _ in range(5):
+        with Proxy(server.url) as proxy:
+            client = Client(proxy.url)
+            client.analyze(CLEAR)
+        # gRPC's waits between connections grow while somebody asks in vain.
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            with pytest.raises(ServerUnavailableError):
+                client.analyze(CLEAR)
+        with (
+            Proxy(server.url, port=int(proxy.url.rpartition(":")[2])),
+            client,
+            contextlib.suppress(ServerUnavailableError),
+        ):
+            found += client.analyze(TUMOR).tumor
+
+    assert found >= 4, "a busy machine may be late once"
 
 
 def test_a_call_whose_connection_is_cut_is_sent_again(server):

@@ -8,6 +8,7 @@ from locust.runners import STATE_RUNNING
 
 from loadtests.conductor import Conductor
 from loadtests.errors import FleetError
+from loadtests.fleet import LocalFleet
 from loadtests.record import Record
 from loadtests.stage import Stage
 
@@ -72,6 +73,15 @@ def test_a_fleet_that_is_gone_is_told_though_the_users_are_as_many_as_before():
     fleet.count, runner.user_count = 0, 2
     with pytest.raises(FleetError, match="there are no workers any more"):
         conductor_of(fleet, runner).measure(Stage("s", 1.0, users=2))
+
+
+def test_a_stage_that_this_process_cannot_send_is_told():
+    def run(order):
+        raise MemoryError(order.stage.name)
+
+    driver = SimpleNamespace(run=run, prepare=lambda _: None, take=Record, stop=lambda: None)
+    with pytest.raises(FleetError, match="this cannot be sent: s"):
+        conductor_of(LocalFleet(driver), Runner()).measure(Stage("s", 1.0, users=1))
 
 
 def test_workers_that_would_never_make_their_calls_are_told():
