@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from tiny_networks import build_repository
+from support.tiny_networks import build_repository
 
 from gliogate.embedded import EmbeddedServer, find_model_repository
 

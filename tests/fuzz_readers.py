@@ -17,7 +17,7 @@ LIMITS = ("-rss_limit_mb=6000", "-timeout=20", "-max_len=40000", f"-artifact_pre
 
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "client")]
 with atheris.instrument_imports(include=["gliogate.volumes", "gliogate.codestream", "pydicom", "nibabel"]):
-    from broken_files import WHOLE, read_or_refuse
+    from support.broken_files import WHOLE, read_or_refuse
 
 NAMES = sorted(WHOLE)
 

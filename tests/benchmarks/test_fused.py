@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 from benchmarks.fused import write_fused
 from benchmarks.pair import ENVIRONMENT, OURS, Networks, Pair, open_network

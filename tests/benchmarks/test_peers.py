@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from tiny_networks import newest_version
+from support.tiny_networks import newest_version
 
 from benchmarks import environments
 from benchmarks.environments import PEERS, NotInstallableError, python_of

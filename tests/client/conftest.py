@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
-from troubled_triton import troubled_triton
+from support.troubled_triton import troubled_triton
 
 
 @pytest.fixture

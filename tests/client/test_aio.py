@@ -7,7 +7,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from troubled_triton import TroubledTriton
+from support.troubled_triton import TroubledTriton
 
 from gliogate import (
     Analysis,

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from volume_files import axial_dicom_affine, make_instances, write_dicom, write_kaggle
+from support.volume_files import axial_dicom_affine, make_instances, write_dicom, write_kaggle
 
 from gliogate.cli import main
 from gliogate.pictures import write_png

@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 import pytest
 import trustme
+from support.troubled_triton import troubled_triton
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-from troubled_triton import troubled_triton
 
 import gliogate
 from gliogate import (

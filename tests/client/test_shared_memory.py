@@ -3,8 +3,8 @@
 import grpc
 import numpy as np
 import pytest
+from support.troubled_triton import TroubledTriton
 from tritonclient.grpc import service_pb2
-from troubled_triton import TroubledTriton
 
 from gliogate import Client, Retries, ServerUnavailableError, SharedMemoryError
 

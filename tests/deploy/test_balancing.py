@@ -4,9 +4,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from fleet import IN_FLIGHT, SIZE, Fleet, Load
-from proxies import HAProxy
-from waiting import settled, wait_for
+from support.fleet import IN_FLIGHT, SIZE, Fleet, Load
+from support.proxies import HAProxy
+from support.waiting import settled, wait_for
 
 from gliogate import Client, DeadlineExceededError, Keepalive, Retries, ServerUnavailableError
 

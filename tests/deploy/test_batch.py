@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 DONE, FAILED, UNUSABLE, TRY_AGAIN = 0, 1, 2, 75
 NOBODY = "localhost:9"

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from waiting import wait_for
+from support.waiting import wait_for
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from fleet import free_ports
-from tiny_networks import slices
+from support.fleet import free_ports
+from support.tiny_networks import slices
+from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
-from waiting import wait_for
 
 from gliogate import TLS, Client
 from gliogate.contract import MODELS

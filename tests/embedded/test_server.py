@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import tritonclient.grpc
-from tiny_networks import poisoned, slices
+from support.tiny_networks import poisoned, slices
 
 from gliogate import Client, contract
 from gliogate.embedded import EmbeddedServer

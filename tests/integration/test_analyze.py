@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from signals import signal_triton
-from tiny_networks import FLAIR, slices
+from support.signals import signal_triton
+from support.tiny_networks import FLAIR, slices
+from support.waiting import settled
 from tritonclient.grpc import InferenceServerClient
-from waiting import settled
 
 from gliogate import (
     Analysis,

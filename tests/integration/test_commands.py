@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 from gliogate.cli import main
 

@@ -9,7 +9,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tritonclient.grpc
-from tiny_networks import poisoned, slices
+from support.tiny_networks import poisoned, slices
+from support.waiting import settled
 from tritonclient.utils import InferenceServerException
-from waiting import settled
 
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer

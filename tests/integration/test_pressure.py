@@ -14,9 +14,9 @@ import onnx
 import pytest
 import tritonclient.grpc
 from google.protobuf import text_format
-from tiny_networks import NETWORK_FILES, slices
+from support.tiny_networks import NETWORK_FILES, slices
+from support.waiting import settled, wait_for
 from tritonclient.grpc import model_config_pb2
-from waiting import settled, wait_for
 
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer

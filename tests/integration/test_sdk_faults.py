@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from signals import signal_triton
-from tiny_networks import slices
+from support.signals import signal_triton
+from support.tiny_networks import slices
+from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient
-from waiting import wait_for
 
 from gliogate import (
     TLS,

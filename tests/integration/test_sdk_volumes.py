@@ -12,9 +12,9 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-from signals import signal_triton
-from tiny_networks import slices
-from volume_files import make_instances, write_dicom, write_kaggle, write_nifti
+from support.signals import signal_triton
+from support.tiny_networks import slices
+from support.volume_files import make_instances, write_dicom, write_kaggle, write_nifti
 
 from gliogate import Client
 from gliogate.cli import formats, heads, main

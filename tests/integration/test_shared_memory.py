@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from signals import signal_triton
-from tiny_networks import slices
+from support.signals import signal_triton
+from support.tiny_networks import slices
 from tritonclient.grpc import InferenceServerClient
 
 from gliogate import (

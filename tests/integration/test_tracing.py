@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tiny_networks import slices
-from waiting import wait_for
+from support.tiny_networks import slices
+from support.waiting import wait_for
 
 from gliogate import Client
 from gliogate.contract import ENSEMBLE

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 from gliogate import contract
 

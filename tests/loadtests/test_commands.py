@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 import trustme
-from troubled_triton import troubled_triton
+from support.troubled_triton import troubled_triton
 
 from loadtests import scenarios
 from loadtests.arrivals import Arrivals, Flat

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.compare import FORMAT, compare, read_results, too_short
 from loadtests.errors import ReportError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.limit import Limit, Step, find_limit, judge, steady_fault, step_seconds

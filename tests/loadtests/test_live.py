@@ -1,6 +1,6 @@
 """What is told while a run is on, where no line can be renewed."""
 
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.live import EVERY_S, LiveLine
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.arrivals import Arrivals, Steps
 from loadtests.calls import DETECTOR, Mix

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.arrivals import Arrivals, Flat
 from loadtests.calls import ALWAYS, DETECTOR, GATED, Mix

@@ -1,7 +1,7 @@
 """The search as a whole: what it does about steps that say nothing, and what is left of it when it ends early."""
 
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.calls import Mix
 from loadtests.errors import FleetError

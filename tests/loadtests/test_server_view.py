@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from tiny_networks import slices
+from support.tiny_networks import slices
 
 from gliogate import Client
 from gliogate.embedded import EmbeddedServer

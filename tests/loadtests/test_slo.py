@@ -1,7 +1,7 @@
 """Objectives: what is read, what is refused, and when they are met."""
 
 import pytest
-from load_results import result_of
+from support.load_results import result_of
 
 from loadtests.errors import SettingsError
 from loadtests.slo import Slo

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from device_arrays import Device, DeviceArray
-from tiny_networks import FLAIR, newest_version, slices
+from support.device_arrays import Device, DeviceArray
+from support.tiny_networks import FLAIR, newest_version, slices
 
 from gliogate import contract
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import scipy.ndimage
-from volume_files import RAS, SPACING, analyses_of, make_head, make_tumor, to_axial, write_nifti
+from support.volume_files import RAS, SPACING, analyses_of, make_head, make_tumor, to_axial, write_nifti
 
 from gliogate import ImageError
 from gliogate.volumes import VolumeAnalysis, read_volume

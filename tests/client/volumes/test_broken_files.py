@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_files import AFFINE, HEAD, WHOLE, read_or_refuse
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from volume_files import make_instances
+from support.broken_files import AFFINE, HEAD, WHOLE, read_or_refuse
+from support.volume_files import make_instances
 
 from gliogate import ImageError
 from gliogate.volumes import read_volume

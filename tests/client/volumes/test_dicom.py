@@ -6,7 +6,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
-from volume_files import (
+from support.volume_files import (
     SHAPE,
     SPACING,
     axial_dicom_affine,

@@ -5,7 +5,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
-from volume_files import RAS, SHAPE, SPACING, make_head, to_axial, write_nifti
+from support.volume_files import RAS, SHAPE, SPACING, make_head, to_axial, write_nifti
 
 from gliogate import ImageError, MissingExtraError
 from gliogate.volumes import read_volume

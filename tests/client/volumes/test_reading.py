@@ -6,7 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from volume_files import write_kaggle
+from support.volume_files import write_kaggle
 
 import gliogate.volumes
 from gliogate import ImageError

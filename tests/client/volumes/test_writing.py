@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from volume_files import (
+from support.volume_files import (
     RAS,
     analyses_of,
     axial_dicom_affine,

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from signals import signal_triton
-from tiny_networks import slices
-from waiting import wait_for
+from support.signals import signal_triton
+from support.tiny_networks import slices
+from support.waiting import wait_for
 
 from gliogate import Analysis, Client, GliogateError
 from gliogate.contract import ENSEMBLE

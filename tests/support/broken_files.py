@@ -8,7 +8,7 @@ import zipfile
 import nibabel
 import numpy as np
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
-from volume_files import RAS, axial_dicom_affine, make_head, make_instances, make_multiframe
+from support.volume_files import RAS, axial_dicom_affine, make_head, make_instances, make_multiframe
 
 from gliogate import ImageError
 from gliogate.volumes import read_volume
