@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
+# More than there are cores: most tests wait for a server most of the time.
+WORKERS ?= 4
+PYTEST := $(BIN)/pytest --dist=loadfile
+
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: help
@@ -18,13 +22,21 @@ help: ## List what there is to make
 demo: $(VENV)/.serving ## Analyze synthetic scans with a real Triton; SCANS=path for your own
 	@$(BIN)/gliogate demo $(if $(SCANS),"$(SCANS)")
 
-.PHONY: test
-test: $(VENV)/.developing ## Run the linters, the type checker and every test
+.PHONY: check
+check: $(VENV)/.developing ## Run the linters and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --ignore=tests/training
-	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/training
+
+.PHONY: test
+test: check ## Run them and the tests; all but those that take minutes
+	$(PYTEST) --numprocesses=$(WORKERS) -m "not slow and not alone"
+	$(PYTEST) -m "alone and not slow"
+
+.PHONY: test-all
+test-all: check ## Run them and every test
+	$(PYTEST) --numprocesses=$(WORKERS) -m "not alone"
+	$(PYTEST) -m alone
 
 .PHONY: bench
 bench: $(VENV)/.developing ## Measure the served ensemble against its engines alone and against other servers

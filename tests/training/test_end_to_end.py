@@ -1,4 +1,7 @@
-"""From a dataset to a version that Triton serves, through the command line."""
+"""From a dataset to a version that Triton serves, through the command line, with every recipe, on thin networks.
+
+`test_recipes.py` does the same with the networks that the recipes really have.
+"""
 
 import csv
 import json
@@ -7,10 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import pytest
+import tensorflow as tf
+from support.courses import export, few_slices, small, thinner, train
+from support.thin_networks import use_thin_networks
 
 from gliogate import Client
 from gliogate.contract import MODELS
@@ -26,38 +33,33 @@ from training.run import Run
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Real networks on two cores: a minute or two each where nothing else runs.
-pytestmark = pytest.mark.timeout(1200)
-
 THIN = (
     "--recipe", "resunet-multitask",
-    "--set", 'stages.multitask.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
+    "--stages", "multitask",
+    "--set", 'stages.multitask.options={"filters": [4, 8, 8], "depths": [1, 1, 1]}',
+    "--set", 'stages.multitask.losses={"tumor": "bce", "mask": "bce"}',
     "--set", "stages.multitask.phases.0.window=64",
-    "--set", "stages.detector.network=resunet_multitask",
-    "--set", 'stages.detector.options={"filters": [4, 8, 16, 16, 16], "depths": [1, 1, 1, 1, 1]}',
-    "--set", "stages.detector.phases.0.window=64",
 )  # fmt: skip
+"""What stops a training is the same with any network: this one is as small as they get."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def precision() -> Iterator[None]:
-    """Training sets the precision of this process; the tests after it get theirs back."""
+def as_it_was() -> Iterator[None]:
+    """Thin networks, and few slices; training sets the precision of this process, and the tests after it get theirs."""
     before = keras.mixed_precision.dtype_policy()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        few_slices(patch)
+        use_thin_networks(patch)
+        yield
     keras.mixed_precision.set_dtype_policy(before)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_slices() -> Iterator[None]:
-    """Every export asks Triton about few slices; how many changes nothing about how."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.export.PARITY_SLICES", 12)
-        patch.setattr("training.export.PHANTOMS", 12)
-        yield
-
-
-def train(run: Path, data: Path, *arguments: str) -> int:
-    return main(["train", str(run), "--data", str(data), *arguments])
+@pytest.fixture
+def step_by_step() -> Iterator[None]:
+    """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a few steps."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def epochs_logged(run: Path, stage: str) -> list[int]:
@@ -67,24 +69,36 @@ def epochs_logged(run: Path, stage: str) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+def trained(kaggle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of the flagship on small windows: it knows little, and everything else is as it should be."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    assert train(run, kaggle, *small("flagship"), *thinner("flagship")) == 0
+    return run
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    return Path(shutil.copytree(find_model_repository(None), folder / "repository"))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A repository, what its files were before, and the version that an export added."""
+
+    repository: Path
+    before: dict[Path, bytes]
+    version: int
 
 
 @pytest.fixture(scope="module")
-def trained(kaggle: Path, runs: Path) -> Path:
-    """One epoch of a thin network on small windows: it knows little, and everything else is as it should be."""
-    assert train(runs / "trained", kaggle, "--epochs", "1", *THIN) == 0
-    return runs / "trained"
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(find_model_repository(None), tmp_path / "repository"))
-
-
-def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
-    return main(["export", str(run), "--data", str(data), "--model-repository", str(repository), *arguments])
+def exported(trained: Path, kaggle: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    repository = copy_of_the_repository(tmp_path_factory.mktemp("exported"))
+    before = {path: path.read_bytes() for path in repository.glob("*/*/*") if path.is_file()}
+    version = max(versions_of(repository)) + 1
+    # What an export leaves that died between two of its last steps.
+    (repository / "tumor_detector" / str(version)).mkdir()
+    (repository / "tumor_detector" / str(version) / "model.onnx").write_bytes(b"half")
+    assert export(trained, kaggle, repository) == 0
+    return Exported(repository, before, version)
 
 
 def test_a_run_is_a_folder_that_explains_itself(trained: Path) -> None:
@@ -105,21 +119,18 @@ def test_the_commands_that_only_look(trained: Path, kaggle: Path, tmp_path: Path
     assert main(["explore", "--data", str(kaggle), "--output", str(tmp_path / "explored")]) == 0
     assert json.loads((tmp_path / "explored" / "explore.json").read_text())["slices"] == 60
     assert main(["compare", str(trained), str(trained), "--output", str(tmp_path / "compared.md")]) == 0
-    assert (tmp_path / "compared.md").read_text().count("resunet-multitask") >= 2
+    assert (tmp_path / "compared.md").read_text().count("flagship") >= 2
 
 
-@pytest.mark.parametrize("name", names())
+# The flagship comes in tests of its own, above and below.
+@pytest.mark.usefixtures("step_by_step")
+@pytest.mark.parametrize("name", sorted(set(names()) - {"flagship"}))
 def test_every_recipe_trains_is_evaluated_and_exported_as_served(
-    name: str, kaggle: Path, runs: Path, repository: Path, caplog: pytest.LogCaptureFixture
+    name: str, kaggle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two steps of each; that the networks of each learn from more is in docs/training.md."""
-    small = [
-        change
-        for stage in find(name).stages
-        for change in (f"stages.{stage}.phases.0.window=64", f"stages.{stage}.phases.0.scale=1")
-    ]
-    run = runs / f"{name}-small"
-    assert train(run, kaggle, "--recipe", name, "--epochs", "1", *(part for c in small for part in ("--set", c))) == 0
+    repository, run = copy_of_the_repository(tmp_path), tmp_path / "run"
+
+    assert train(run, kaggle, *small(name), *thinner(name)) == 0
     assert json.loads((run / "summary.json").read_text())["slices"] > 0
     assert caplog.text.count("starts from nothing") == len(find(name).pretrainable)
     # What is exported was held against what Triton answers, or this would fail.
@@ -127,16 +138,9 @@ def test_every_recipe_trains_is_evaluated_and_exported_as_served(
     assert newest_metadata(repository)[1]["recipe"]["name"] == name
 
 
-def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, kaggle: Path, repository: Path) -> None:
-    before = {path: path.read_bytes() for path in repository.glob("*/*/*") if path.is_file()}
-    new = max(versions_of(repository)) + 1
-    # What an export leaves that died between two of its last steps.
-    (repository / "tumor_detector" / str(new)).mkdir()
-    (repository / "tumor_detector" / str(new) / "model.onnx").write_bytes(b"half")
-
-    assert export(trained, kaggle, repository) == 0
-
-    assert {path: path.read_bytes() for path in before} == before
+def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, exported: Exported) -> None:
+    repository, new = exported.repository, exported.version
+    assert {path: path.read_bytes() for path in exported.before} == exported.before
     version, metadata = newest_metadata(repository)
     assert version == metadata["version"] == new
     assert metadata["sha256"] == hashes(repository, new)
@@ -150,27 +154,27 @@ def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, kaggle:
     assert analysis.tumor_probability == pytest.approx(served, abs=1e-6)
     assert analysis.segmented == (served >= Calibration.read(trained).point.detection_threshold)
     # In 8 bits it is not quite what the network says that was trained.
-    [trained] = Calibration.read(trained).answers(logits_of(Run.open(trained), phantom[None])).probability
-    assert served == pytest.approx(trained, abs=0.1)
+    [exact] = Calibration.read(trained).answers(logits_of(Run.open(trained), phantom[None])).probability
+    assert served == pytest.approx(exact, abs=0.1)
 
 
 def test_what_is_served_is_judged_on_strangers_only(
-    trained: Path, kaggle: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, exported: Exported, kaggle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export(trained, kaggle, repository) == 0
     output = tmp_path / "evaluation"
-    assert main(["evaluate", str(repository), "--data", str(kaggle), "--output", str(output)]) == 0
+    assert main(["evaluate", str(exported.repository), "--data", str(kaggle), "--output", str(output)]) == 0
     summary = json.loads((output / "summary.json").read_text())
     assert summary["patients"] == json.loads((trained / "split.json").read_text())["validation"]
-    assert summary["version"] == newest_metadata(repository)[0]
+    assert summary["version"] == exported.version
     assert "volume dice mean" in capsys.readouterr().out
 
 
-def test_crossvalidation_judges_every_patient_and_vouches_for_a_run_on_all(
-    kaggle: Path, runs: Path, repository: Path
+@pytest.mark.usefixtures("step_by_step")
+def test_crossvalidation_of_the_flagship_judges_every_patient_and_vouches_for_a_run_on_all(
+    kaggle: Path, tmp_path: Path
 ) -> None:
-    folds, final = runs / "folds", runs / "final"
-    choices = ["--epochs", "1", *THIN]
+    folds, final, repository = tmp_path / "folds", tmp_path / "final", copy_of_the_repository(tmp_path)
+    choices = [*small("flagship"), *thinner("flagship")]
     assert main(["crossvalidate", str(folds), "--data", str(kaggle), "--folds", "2", *choices]) == 0
     summary = json.loads((folds / "summary.json").read_text())
     assert (len(summary["patients"]), len(summary["folds"])) == (5, 2)
@@ -181,6 +185,7 @@ def test_crossvalidation_judges_every_patient_and_vouches_for_a_run_on_all(
     assert main(["calibrate", str(final), "--data", str(kaggle), *vouched]) == 0
     assert export(final, kaggle, repository, *vouched) == 0
     metadata = newest_metadata(repository)[1]
+    assert metadata["recipe"]["name"] == "flagship"
     assert len(metadata["data"]["training_patients"]) == 5
     assert len(metadata["metrics"]["folds"]) == 2
     assert "Cross-validation in 2 folds" in (repository / "MODEL_CARD.md").read_text()
@@ -242,7 +247,10 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
         (["calibrate", "{tmp}/nothing"], "no run here (no recipe.json)"),
         (["export", "{run}", "--model-repository", "{tmp}"], "no version of brain_tumor here"),
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
-        (["train", "{run}"], "a run of another recipe: name resunet-multitask (asked for: flagship), "),
+        (
+            ["train", "{run}", "--recipe", "mobilenetv2-unet"],
+            "a run of another recipe: name flagship (asked for: mobil",
+        ),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
         (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has multitask"),
         (["train", "{tmp}/new", "--set", "stages.multitask.lr=1"], "no key 'stages.multitask.lr'"),

@@ -1,4 +1,4 @@
-"""What every network of a published recipe has to keep, whatever is inside."""
+"""What every network of a published recipe has to keep, whatever is inside; on thin ones, but for the slow test."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from support.thin_networks import MOBILENETV2, RESNET50, use_thin_networks
 
 from training.errors import RecipeError
 from training.models.mobilenetv2 import mobilenetv2_detector, mobilenetv2_unet
@@ -35,7 +36,34 @@ NETWORKS = DETECTORS | SEGMENTERS | BOTH
 SHAPES = {"tumor": (1,), "where": (16, 16), "mask": (128, 128)}
 """Of each output for a slice of 128 x 128."""
 
+THIN = {
+    "resunet_segmenter": partial(resunet_segmenter, filters=(4, 8, 8)),
+    "resunet_segmenter, clahe": partial(resunet_segmenter, filters=(4, 8, 8), clahe=True),
+    "resunet_multitask": partial(resunet_multitask, filters=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1)),
+    "mobilenetv2_multitask": partial(mobilenetv2_multitask, widths=(8, 8, 8, 8)),
+}
+"""Those whose options make them thin; the others are so by their backbones."""
+
 Builder = Callable[..., keras.Model]
+
+
+@pytest.fixture
+def thin(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_thin_networks(monkeypatch)
+
+
+def test_thin_backbones_have_the_layers_of_the_real_ones_where_they_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = keras.Input((64, 64, 3))
+    names = {"ResNet50": RESNET50, "MobileNetV2": MOBILENETV2}
+    real = {
+        name: getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=image) for name in names
+    }
+    use_thin_networks(monkeypatch)
+    for name, steps in names.items():
+        stand_in = getattr(keras.applications, name)(input_tensor=image)
+        for layer in (layer for step in steps for layer in step):
+            shapes = [network.get_layer(layer).output.shape for network in (real[name], stand_in)]
+            assert shapes[0][:3] == shapes[1][:3], layer
 
 
 @pytest.fixture
@@ -45,11 +73,21 @@ def half_precision():
     keras.mixed_precision.set_dtype_policy("float32")
 
 
-# Not resnet50_unet, which takes a minute to convert: its encoder and its decoder are those of others here.
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "resnet50_unet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_runtime_answers_as_keras(name: str, slices: np.ndarray, onnx_answers: Callable) -> None:
+    check_onnx(NETWORKS[name], slices, onnx_answers)
+
+
+@pytest.mark.usefixtures("thin")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_answers_as_keras_for_thin_ones(name: str, slices: np.ndarray, onnx_answers: Callable) -> None:
+    check_onnx((NETWORKS | THIN)[name], slices, onnx_answers)
+
+
+def check_onnx(builder: Builder, slices: np.ndarray, onnx_answers: Callable) -> None:
     images = np.ascontiguousarray(slices[:, 64:192, 64:192])
-    network = NETWORKS[name](size=128)
+    network = builder(size=128)
     answers = network.predict_on_batch(images)
     assert {output: answer.shape[1:] for output, answer in answers.items()} == {key: SHAPES[key] for key in answers}
     exported = onnx_answers(network, images)
@@ -59,7 +97,8 @@ def test_onnx_runtime_answers_as_keras(name: str, slices: np.ndarray, onnx_answe
         np.testing.assert_allclose(exported[output], answer, atol=1e-3)
 
 
-@pytest.mark.parametrize("builder", [mobilenetv2_unet, partial(resunet_segmenter, clahe=True)])
+@pytest.mark.usefixtures("thin")
+@pytest.mark.parametrize("builder", [mobilenetv2_unet, THIN["resunet_segmenter, clahe"]])
 def test_a_saved_network_is_the_same_when_loaded(builder: Builder, slices: np.ndarray, tmp_path: Path) -> None:
     network = builder(size=None)
     network.save(tmp_path / "network.keras")
@@ -67,8 +106,8 @@ def test_a_saved_network_is_the_same_when_loaded(builder: Builder, slices: np.nd
     np.testing.assert_allclose(loaded(slices)["mask"], network(slices)["mask"], atol=1e-5)
 
 
-@pytest.mark.usefixtures("half_precision")
-@pytest.mark.parametrize("builder", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.usefixtures("half_precision", "thin")
+@pytest.mark.parametrize("builder", (NETWORKS | THIN).values(), ids=NETWORKS)
 def test_built_for_any_size_it_gives_float32_logits_in_16_bits_too(builder: Builder, slices: np.ndarray) -> None:
     network = builder(size=None)
     for size in (128, 64):
@@ -78,16 +117,19 @@ def test_built_for_any_size_it_gives_float32_logits_in_16_bits_too(builder: Buil
             assert np.isfinite(answer).all()
 
 
+@pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize("builder", DETECTORS.values(), ids=DETECTORS)
 def test_detectors_say_tumor(builder: Builder) -> None:
     assert "tumor" in builder().output
 
 
+@pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize("builder", SEGMENTERS.values(), ids=SEGMENTERS)
 def test_segmenters_say_mask(builder: Builder) -> None:
     assert set(builder().output) == {"mask"}
 
 
+@pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize("builder", BOTH.values(), ids=BOTH)
 def test_networks_for_both_tasks_share_what_detects(builder: Builder) -> None:
     network = builder()

@@ -1,0 +1,49 @@
+"""The commands of a course of training, so small that what takes its time is the software, not the learning."""
+
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+from training.recipes import find
+
+
+def train(run: Path, data: Path, *arguments: str) -> int:
+    """`python -m training train`."""
+    return main(["train", str(run), "--data", str(data), *arguments])
+
+
+def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
+    """`python -m training export`."""
+    return main(["export", str(run), "--data", str(data), "--model-repository", str(repository), *arguments])
+
+
+def small(recipe: str) -> list[str]:
+    """Options with which a recipe is trained for one epoch, on windows of 64 pixels."""
+    changes = (
+        change
+        for stage in find(recipe).stages
+        for change in (f"stages.{stage}.phases.0.window=64", f"stages.{stage}.phases.0.scale=1")
+    )
+    return ["--recipe", recipe, "--epochs", "1", *(part for change in changes for part in ("--set", change))]
+
+
+def thinner(recipe: str) -> list[str]:
+    """Options with which a recipe's networks have few channels and steps, backbones left out."""
+    options = {
+        "resunet_segmenter": {"filters": [4, 8, 8]},
+        "resunet_multitask": {"filters": [4, 4, 8, 8, 8], "depths": [1, 1, 1, 1, 1]},
+        "mobilenetv2_multitask": {"widths": [8, 8, 8, 8]},
+    }
+    changes = (
+        f"stages.{stage}.options.{option}={value}"
+        for stage, each in find(recipe).stages.items()
+        for option, value in options.get(each.network, {}).items()
+    )
+    return [part for change in changes for part in ("--set", change)]
+
+
+def few_slices(patch: pytest.MonkeyPatch) -> None:
+    """Has every export ask Triton about few slices; how many changes nothing about how."""
+    patch.setattr("training.export.PARITY_SLICES", 12)
+    patch.setattr("training.export.PHANTOMS", 12)
