@@ -122,15 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer(find_model_repository(options.model_repository)))
         client = stack.enter_context(Client(server.url))
-        shared = stack.enter_context(Client(server.url, shared_memory=True))
         bare = Bare(server.url, IN_FLIGHT)
         stack.callback(bare.close)
         loop = stack.enter_context(asyncio.Runner())
         other = AsyncClient(server.url)
         stack.callback(lambda: loop.run(other.close()))
-        single = _measure(_one_by_one(bare, client, shared, other, loop, images[: options.calls]), options.rounds)
+        single = _measure(_one_by_one(bare, client, other, loop, images[: options.calls]), options.rounds)
         many_rounds = max(1, options.rounds // 10)
-        many = _measure(_all_at_once(bare, client, shared, other, loop, images), many_rounds)
+        many = _measure(_all_at_once(bare, client, other, loop, images), many_rounds)
         volume = _volume(bare, client, images, options.output / "volume.npy", min(VOLUMES, options.rounds))
     report = {
         "calls": _rows(single, options.calls),
@@ -144,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_by_one(
-    bare: Bare, client: Client, shared: Client, other: AsyncClient, loop: asyncio.Runner, images: Images
+    bare: Bare, client: Client, other: AsyncClient, loop: asyncio.Runner, images: Images
 ) -> dict[str, Mapping[str, Way]]:
     large = np.repeat(np.repeat(images[..., 1], 2, axis=1), 2, axis=2)
 
@@ -156,7 +155,6 @@ def _one_by_one(
         "bare": {
             "bare": lambda: [bare.ask(image) for image in images],
             "analyze": lambda: [client.analyze(image) for image in images],
-            "analyze, shared memory": lambda: [shared.analyze(image) for image in images],
             "analyze, AsyncClient": lambda: loop.run(analyze_all()),
             "analyze, grey 512 x 512": lambda: [client.analyze(image) for image in large],
         },
@@ -168,7 +166,7 @@ def _one_by_one(
 
 
 def _all_at_once(
-    bare: Bare, client: Client, shared: Client, other: AsyncClient, loop: asyncio.Runner, images: Images
+    bare: Bare, client: Client, other: AsyncClient, loop: asyncio.Runner, images: Images
 ) -> dict[str, Mapping[str, Way]]:
     reference = f"bare, {IN_FLIGHT} threads"
 
@@ -180,7 +178,6 @@ def _all_at_once(
         reference: {
             reference: lambda: bare.ask_all(images),
             "analyze_many": lambda: list(client.analyze_many(images, in_flight=IN_FLIGHT)),
-            "analyze_many, shared memory": lambda: list(shared.analyze_many(images, in_flight=IN_FLIGHT)),
             "analyze_many, AsyncClient": lambda: loop.run(analyze_many()),
         }
     }

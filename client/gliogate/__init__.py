@@ -27,11 +27,11 @@ from gliogate.errors import (
     GliogateError,
     ImageError,
     InvalidRequestError,
+    InvalidResponseError,
     MissingExtraError,
     ModelNotReadyError,
     RequestError,
     ServerUnavailableError,
-    SharedMemoryError,
 )
 from gliogate.images import Picture
 from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, ServerInfo
@@ -55,6 +55,7 @@ __all__ = [
     "GliogateError",
     "ImageError",
     "InvalidRequestError",
+    "InvalidResponseError",
     "Keepalive",
     "MissingExtraError",
     "ModelInfo",
@@ -66,7 +67,6 @@ __all__ = [
     "Retries",
     "ServerInfo",
     "ServerUnavailableError",
-    "SharedMemoryError",
 ]
 
 __version__: str

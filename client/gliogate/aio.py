@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Sequence
-from contextlib import aclosing, closing
-from functools import partial
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import grpc
 import grpc.aio
-from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
 from gliogate.connection import Connection, ConnectionOptions
@@ -18,7 +17,6 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, ForeignLoopError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
-from gliogate.shared_memory import Step
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
-S = TypeVar("S")
 Pictures = Iterable[Picture] | AsyncIterable[Picture]
 
 
@@ -77,11 +74,7 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
-            try:
-                if self._slots:
-                    await self._do(self._slots.close())
-            finally:
-                await self._line.close()
+            await self._line.close()
 
     async def is_ready(self) -> bool:
         """See `Client.is_ready`."""
@@ -108,10 +101,14 @@ class AsyncClient(BaseClient):
         names = [model.name for model in MODELS]
         try:
             return server_info(
-                await triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked),
-                [await triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked) for name in names],
-                [await triton.ModelConfig(service_pb2.ModelConfigRequest(name=name), **asked) for name in names],
+                await _read(triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked)),
+                [
+                    await _read(triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked))
+                    for name in names
+                ],
+                [await _read(triton.ModelConfig(service_pb2.ModelConfigRequest(name=name), **asked)) for name in names],
                 operating_point,
+                url=self.url,
             )
         except grpc.RpcError as error:
             raise await self._explained(error, None) from error
@@ -257,14 +254,10 @@ class AsyncClient(BaseClient):
         record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
         try:
-            if self._slots:
-                await self._do(self._slots.take(request), request)
             response = await self._line.opened().infer(**self._arguments(request, record))
         except BaseException as error:
             record.failed(error)
             if isinstance(error, grpc.RpcError):
-                if self._slots is not None and await self._do(self._slots.is_lost(request, error), request):
-                    return await self._ask(request)
                 raise await self._explained(error, request) from error
             # So asyncio says it both where this task is to end and where the channel was closed.
             if isinstance(error, asyncio.CancelledError) and self._life.is_closed:
@@ -272,24 +265,7 @@ class AsyncClient(BaseClient):
             raise
         latency_s = time.perf_counter() - sent
         record.answered(latency_s)
-        if self._slots:
-            self._slots.free(request)
-        return request.read(InferResult(response), latency_s)
-
-    async def _do(self, steps: Generator[Step, Any, S], request: Request[Any] | None = None) -> S:
-        """See `Client._do`."""
-        go_on: Callable[[], Step] = partial(next, steps)
-        with closing(steps):
-            while True:
-                try:
-                    name, question = go_on()
-                except StopIteration as end:
-                    return cast("S", end.value)
-                asked = self._question(request.remaining_s if request else READINESS_TIMEOUT_S)
-                try:
-                    go_on = partial(steps.send, await getattr(self._triton, name)(question, **asked))
-                except grpc.RpcError as error:
-                    go_on = partial(steps.throw, error)
+        return request.read(response, latency_s, url=self.url)
 
     async def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):
@@ -300,10 +276,10 @@ class AsyncClient(BaseClient):
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
         triton, asked = self._triton, self._question(timeout_s)
         try:
-            is_live = (await triton.ServerLive(service_pb2.ServerLiveRequest(), **asked)).live
+            is_live = (await _read(triton.ServerLive(service_pb2.ServerLiveRequest(), **asked))).live
             ready = {
-                model.name: (await triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked)).ready
-                for model in MODELS
+                name: (await _read(triton.ModelReady(service_pb2.ModelReadyRequest(name=name), **asked))).ready
+                for name in (model.name for model in MODELS)
             }
         except grpc.RpcError as error:
             return health_of(error)
@@ -348,6 +324,15 @@ class _Line:
         if self._loop:
             self.opened()
             await self._channel.close()
+
+
+async def _read(answer: Awaitable[Any]) -> Any:
+    """What a call answers. One that cannot be read is nothing to gRPC here, and an error where there is no asyncio."""
+    message = await answer
+    if message is None:
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "its answer cannot be read")
+    return message
 
 
 async def _each(pictures: Pictures) -> AsyncIterator[Picture]:

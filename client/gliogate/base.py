@@ -14,7 +14,6 @@ from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import CHANNELS
 from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
 from gliogate.images import Picture
-from gliogate.shared_memory import Slots
 from gliogate.telemetry import CallRecord, status_of
 from gliogate.wire import (
     FINAL_STATUSES,
@@ -53,7 +52,6 @@ class BaseClient:
     def __init__(self, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> None:
         self._connection = Connection.to(url, **options)
         self._options: Options = {}
-        self._slots = Slots(self.url) if self._connection.shared_memory else None
         self._life = _Life()
 
     @property

@@ -1,17 +1,15 @@
 """The client: pictures in, analyses out, over gRPC."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 import grpc
-from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
 from gliogate.connection import ConnectionOptions
@@ -19,7 +17,6 @@ from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.results import Analysis, Detection, ServerInfo
-from gliogate.shared_memory import Step
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
     IN_FLIGHT,
@@ -40,16 +37,15 @@ if TYPE_CHECKING:
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
-S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class _Call(Generic[R]):
-    """A request under way: started, by a thread of its own, and then answered, with the seconds that it took."""
+    """A request under way: started, by a thread of its own, and then answered, in bytes and within some seconds."""
 
     request: Request[R]
     started: Future[grpc.Future]
-    answer: Future[tuple[InferResult, float]]
+    answer: Future[tuple[bytes, float]]
 
     def cancel(self) -> None:
         if not self.started.cancel() and self.started.exception() is None:
@@ -95,12 +91,8 @@ class Client(BaseClient):
     def close(self) -> None:
         """Ends the connection; requests under way fail with `ClientClosedError`. Closing twice is fine."""
         if self._life.end():
-            try:
-                if self._slots:
-                    self._do(self._slots.close())
-            finally:
-                self._sender.shutdown()
-                self._channel.close()
+            self._sender.shutdown()
+            self._channel.close()
 
     def is_ready(self) -> bool:
         """Whether a Triton answers and every model of gliogate's is ready.
@@ -152,6 +144,7 @@ class Client(BaseClient):
                 [triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked) for name in names],
                 [triton.ModelConfig(service_pb2.ModelConfigRequest(name=name), **asked) for name in names],
                 operating_point,
+                url=self.url,
             )
         except grpc.RpcError as error:
             raise self._explained(error, None) from error
@@ -186,6 +179,7 @@ class Client(BaseClient):
         Raises:
             ImageError: the picture cannot be read, or cannot be a slice.
             InvalidRequestError: the server refused an option's value.
+            InvalidResponseError: the server's answer makes no sense.
             AuthenticationError: the server does not let this client in.
             DeadlineExceededError: no answer within `timeout_s`.
             ModelNotReadyError: the server is up, but a model is missing or still loading.
@@ -362,7 +356,7 @@ class Client(BaseClient):
 
     def _send(self, request: Request[R]) -> _Call[R]:
         self._check_usable()
-        answer: Future[tuple[InferResult, float]] = Future()
+        answer: Future[tuple[bytes, float]] = Future()
         record = CallRecord(request.id, self.url)
         sent = time.perf_counter()
 
@@ -374,9 +368,7 @@ class Client(BaseClient):
             if call.code() is grpc.StatusCode.OK:
                 latency_s = time.perf_counter() - sent
                 record.answered(latency_s)
-                if self._slots:
-                    self._slots.free(request)
-                answer.set_result((InferResult(call.result()), latency_s))
+                answer.set_result((call.result(), latency_s))
             else:
                 failed(call)
 
@@ -390,44 +382,23 @@ class Client(BaseClient):
             return call
 
         try:
-            if self._slots:
-                self._do(self._slots.take(request), request)
             arguments = self._arguments(request, record)
             started = self._sender.submit(start)
         except BaseException as error:
             record.failed(error)
             self._check_usable()  # Another thread may just have closed the client.
-            if isinstance(error, grpc.RpcError):
-                raise self._explained(error, request) from error
             raise
         return _Call(request, started, answer)
 
     def _receive(self, call: _Call[R]) -> R:
         try:
-            result, latency_s = call.answer.result()
+            response, latency_s = call.answer.result()
         except grpc.RpcError as error:
-            if self._slots is not None and self._do(self._slots.is_lost(call.request, error), call.request):
-                return self._receive(self._send(call.request))
             raise self._explained(error, call.request) from error
         except BaseException:  # Ctrl-C: nobody waits for the answer any more.
             call.cancel()
             raise
-        return call.request.read(result, latency_s)
-
-    def _do(self, steps: Generator[Step, Any, S], request: Request[Any] | None = None) -> S:
-        """Makes the calls of shared memory's, each within what is left of a request's time."""
-        go_on: Callable[[], Step] = partial(next, steps)
-        with closing(steps):
-            while True:
-                try:
-                    name, question = go_on()
-                except StopIteration as end:
-                    return cast("S", end.value)
-                asked = self._question(request.remaining_s if request else READINESS_TIMEOUT_S)
-                try:
-                    go_on = partial(steps.send, getattr(self._triton, name)(question, **asked))
-                except grpc.RpcError as error:
-                    go_on = partial(steps.throw, error)
+        return call.request.read(response, latency_s, url=self.url)
 
     def _explained(self, error: grpc.RpcError, request: Request[Any] | None) -> GliogateError:
         if tells_all(error):

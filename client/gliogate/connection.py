@@ -4,7 +4,6 @@ import json
 import os
 import re
 import ssl
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,9 +23,6 @@ DEFAULT_URL: Final = "localhost:8001"
 SERVICE: Final = "inference.GRPCInferenceService"
 METHOD: Final = "ModelInfer"
 """What gRPC calls that which answers requests."""
-
-REGISTER: Final = "SystemSharedMemoryRegister"
-"""What has to come before them where slices go through shared memory."""
 
 _COMPRESSIONS: Final = {
     None: grpc.Compression.NoCompression,
@@ -129,9 +125,8 @@ class Retries:
             # A Triton that ends unloads its models before it stops listening.
             "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND"],
         }
-        names = [{"service": SERVICE, "method": method} for method in (METHOD, REGISTER)]
         return {
-            "methodConfig": [{"name": names, "retryPolicy": policy}],
+            "methodConfig": [{"name": [{"service": SERVICE, "method": METHOD}], "retryPolicy": policy}],
             "retryThrottling": {"maxTokens": self.budget, "tokenRatio": 0.1},
         }
 
@@ -167,11 +162,6 @@ class ConnectionOptions(TypedDict, total=False):
         retries: see `Retries`.
         keepalive: see `Keepalive`; no pings where it is not given.
         max_message_bytes: the largest message that is sent or taken, 16 MiB where it is not given.
-        shared_memory: slices go to the server through POSIX shared memory, not over the connection. For one server, a
-            Triton from 24.09 on, on this machine (Linux), which sees the same /dev/shm and may open this user's files.
-            It saves little: with the shipped networks on a CPU and 16 requests under way, a slice takes 0.62 ms of the
-            client's CPU time, not 0.69, beside the server's 24, and the rate stays as it is. The Helm chart's Triton
-            refuses it without the token of `triton.admin`, as `metadata` with the name `triton-grpc-protocol-admin`.
     """
 
     tls: TLS | None
@@ -181,7 +171,6 @@ class ConnectionOptions(TypedDict, total=False):
     retries: Retries
     keepalive: Keepalive | None
     max_message_bytes: int
-    shared_memory: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +191,6 @@ class Connection:
     retries: Retries = field(default_factory=Retries)
     keepalive: Keepalive | None = None
     max_message_bytes: int = 16 * _MIB
-    shared_memory: bool = False
 
     def __post_init__(self) -> None:
         if self.token is not None and self.tls is None:
@@ -216,10 +204,6 @@ class Connection:
         if isinstance(self.token, str):
             _check_value("the token", self.token)
         _check("max_message_bytes", self.max_message_bytes, _MIB, 2**31 - 1)
-        if self.shared_memory and sys.platform != "linux":
-            raise ValueError(f"shared_memory=True works on Linux, this is {sys.platform}")
-        if self.shared_memory and self.is_balanced:
-            raise ValueError(f"shared_memory=True is for one server, on this machine; {self.url} may be several")
 
     @classmethod
     def to(cls, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> "Connection":

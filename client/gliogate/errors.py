@@ -7,12 +7,12 @@
     ├── ClientClosedError            a client was used after it was closed
     ├── ForkedClientError            a client was used in a process forked from the one that made it
     ├── ForeignLoopError             an `AsyncClient` was used in two event loops
-    └── RequestError                 the server could not be asked, or refused
+    └── RequestError                 the server could not be asked, refused, or gave no answer that makes sense
         ├── AuthenticationError      the server, or what stands before it, does not let this client in
         ├── InvalidRequestError      the request breaks the wire contract
+        ├── InvalidResponseError     the answer does
         ├── DeadlineExceededError    no answer within the time allowed
         ├── ModelNotReadyError       the server is up, a model of gliogate's is not
-        ├── SharedMemoryError        shared memory was asked for, and there is none, or not with this server
         └── ServerUnavailableError   nobody there, gone in mid-request, or overloaded
 
 `RequestError` carries the server's address, the request's id, the gRPC status, and whether a retry may help.
@@ -51,7 +51,7 @@ class ForeignLoopError(GliogateError, RuntimeError):
 
 
 class RequestError(GliogateError):
-    """The server could not be asked, or refused.
+    """The server could not be asked, refused, or gave no answer that makes sense.
 
     Attributes:
         url: the server's address, as the client was given it.
@@ -82,6 +82,13 @@ class InvalidRequestError(RequestError):
     """The server read the request and refused it: a tensor, parameter or value breaks the wire contract."""
 
 
+class InvalidResponseError(RequestError):
+    """The server answered what breaks the wire contract: a tensor is missing, or has another type, shape or value.
+
+    Other models than gliogate's are served there, or the server is broken inside. The `status` is OK: that of the call.
+    """
+
+
 class DeadlineExceededError(RequestError):
     """No answer came within the time allowed."""
 
@@ -92,10 +99,6 @@ class ModelNotReadyError(RequestError):
     """The server is up, but a model that gliogate needs is missing or not loaded."""
 
     may_retry = True
-
-
-class SharedMemoryError(RequestError):
-    """`shared_memory=True` was asked for, and none is left, or the server cannot or may not share it."""
 
 
 class ServerUnavailableError(RequestError):

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
-from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.grpc import service_pb2
 
 from gliogate.aio import AsyncClient
 from gliogate.client import Client, _Call
@@ -70,7 +70,7 @@ class _FakeServer:
         self._phantoms = list(make_phantoms(PHANTOMS, prevalence=prevalence, seed=seed))
         self._failures = iter(failures)
 
-    def answer(self, request: Request[Any]) -> InferResult:
+    def answer(self, request: Request[Any]) -> bytes:
         if failure := next(self._failures, None):
             raise failure
         request.message()  # What cannot be sent is told as with a server.
@@ -91,7 +91,7 @@ class _FakeServer:
         for tensor in request.outputs:
             response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
             response.raw_output_contents.append(values[tensor].tobytes())
-        return InferResult(response)
+        return bytes(response.SerializeToString())
 
 
 def _threshold(request: Request[Any], name: str) -> float:
@@ -182,7 +182,7 @@ class FakeAsyncClient(AsyncClient):
     async def _ask(self, request: Request[R]) -> R:
         self._check_usable()
         sent = time.perf_counter()
-        return request.read(self._server.answer(request), time.perf_counter() - sent)
+        return request.read(self._server.answer(request), time.perf_counter() - sent, url=self.url)
 
     async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:  # noqa: ARG002  nobody is asked
         return Health(is_live=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar
+from typing import Any, Final, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.grpc import service_pb2
 
 from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import (
@@ -38,10 +38,8 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture, SliceGeometry, load_picture
+from gliogate.responses import invalid_response, read_tensors
 from gliogate.results import Analysis, Detection, ModelInfo, OperatingPoint, ServerInfo
-
-if TYPE_CHECKING:
-    from gliogate.shared_memory import Slot
 
 TIMEOUT_S: Final = 60.0
 """How long an answer may take where the caller says nothing."""
@@ -111,10 +109,6 @@ def patience(deadline: float) -> float:
 class Request(ABC, Generic[R_co]):
     """One picture on its way to the server, and how its answer is read.
 
-    Attributes:
-        slot: the shared memory that its slice goes through; None for the connection.
-        lost_slot: the server did not know a slot of it.
-
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
         ValueError: `timeout_s` is not above 0 or too long, `request_id` is no text that can be sent, a threshold no
@@ -144,8 +138,6 @@ class Request(ABC, Generic[R_co]):
         self.parameters: dict[str, str | float] = {}
         if detection_threshold is not None:
             self.parameters[DETECTION_THRESHOLD] = _number(DETECTION_THRESHOLD, detection_threshold)
-        self.slot: Slot | None = None
-        self.lost_slot = False
         self._deadline = time.monotonic() + timeout_s
 
     @property
@@ -174,21 +166,19 @@ class Request(ABC, Generic[R_co]):
             else:
                 message.parameters[name].double_param = value
         pixels = self.geometry.to_slice(self.picture)
-        if self.slot is None:
-            return b"".join((message.SerializeToString(), _BEFORE_SLICE, pixels.data))
-        self.slot.pixels[:] = pixels
-        place = message.inputs[0].parameters
-        place["shared_memory_region"].string_param = self.slot.name
-        place["shared_memory_byte_size"].int64_param = self.slot.pixels.nbytes
-        return bytes(message.SerializeToString())
+        return b"".join((message.SerializeToString(), _BEFORE_SLICE, pixels.data))
 
-    def values(self, result: InferResult) -> dict[str, NDArray[Any]]:
-        """The tensors of an answer by name, without the batch dimension."""
-        return {output.name: result.as_numpy(output.name)[0] for output in self.outputs}
+    def read(self, response: bytes, latency_s: float, *, url: str) -> R_co:
+        """Makes the server's answer, a ModelInferResponse, serialized, a result.
+
+        Raises:
+            InvalidResponseError: the answer breaks the wire contract.
+        """
+        return self._result(read_tensors(response, self.outputs, url=url, request_id=self.id), latency_s)
 
     @abstractmethod
-    def read(self, result: InferResult, latency_s: float) -> R_co:
-        """Makes the server's answer a result."""
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> R_co:
+        """Makes a result of the tensors of an answer, by name."""
 
 
 class DetectionRequest(Request[Detection]):
@@ -196,9 +186,7 @@ class DetectionRequest(Request[Detection]):
 
     outputs: tuple[Tensor, ...] = (TUMOR_PROBABILITY, SEGMENTED)
 
-    def read(self, result: InferResult, latency_s: float) -> Detection:
-        """Makes the server's answer a detection."""
-        values = self.values(result)
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> Detection:
         return Detection(
             tumor_probability=float(values[TUMOR_PROBABILITY.name][0]),
             # The gate says here whether it would open.
@@ -216,10 +204,9 @@ class OperatingPointRequest(Request[OperatingPoint]):
     def __init__(self) -> None:
         super().__init__(np.zeros(IMAGE.shape, np.uint8), timeout_s=READINESS_TIMEOUT_S)
 
-    def read(self, result: InferResult, latency_s: float) -> OperatingPoint:  # noqa: ARG002
-        """Makes the server's answer an operating point."""
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> OperatingPoint:  # noqa: ARG002
         # As FP32 has them, 0.052 is 0.05199999734759331.
-        return OperatingPoint(*(round(float(threshold), 6) for threshold in self.values(result)[THRESHOLDS.name]))
+        return OperatingPoint(*(round(float(threshold), 6) for threshold in values[THRESHOLDS.name]))
 
 
 class AnalysisRequest(Request[Analysis]):
@@ -246,9 +233,7 @@ class AnalysisRequest(Request[Analysis]):
         if mask_threshold is not None:
             self.parameters[MASK_THRESHOLD] = _number(MASK_THRESHOLD, mask_threshold)
 
-    def read(self, result: InferResult, latency_s: float) -> Analysis:
-        """Makes the server's answer an analysis, on the picture's own grid."""
-        values = self.values(result)
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> Analysis:
         probability = float(values[TUMOR_PROBABILITY.name][0])
         segmented = bool(values[SEGMENTED.name][0])
         plane = values.get(MASK_PROBABILITY.name)
@@ -284,8 +269,8 @@ def _is_number(value: object) -> bool:
 
 
 def infer_on(channel: Any) -> Any:
-    """The call that asks, on a channel of `grpc` or `grpc.aio`: `Request.message` in, a ModelInferResponse out."""
-    return channel.unary_unary(f"/{SERVICE}/{METHOD}", response_deserializer=service_pb2.ModelInferResponse.FromString)
+    """The call that asks, on a channel of `grpc` or `grpc.aio`: `Request.message` in, what `Request.read` reads out."""
+    return channel.unary_unary(f"/{SERVICE}/{METHOD}")
 
 
 _NOT_LET_IN: Final = ("PERMISSION_DENIED", "UNAUTHENTICATED")
@@ -357,7 +342,7 @@ def request_error(
 
 
 def server_info(
-    server: Any, models: Iterable[Any], configs: Iterable[Any], operating_point: OperatingPoint
+    server: Any, models: Iterable[Any], configs: Iterable[Any], operating_point: OperatingPoint, *, url: str
 ) -> ServerInfo:
     """Makes Triton's messages about itself and about gliogate's models one answer.
 
@@ -366,17 +351,21 @@ def server_info(
         models: a ModelMetadataResponse for each of `contract.MODELS`.
         configs: a ModelConfigResponse for each.
         operating_point: the gate's.
+        url: the server's address.
+
+    Raises:
+        InvalidResponseError: a version is no number.
     """
-    return ServerInfo(
-        server.version,
-        tuple(
-            ModelInfo(
-                model.name,
-                tuple(sorted(model.versions, key=int)),
-                answer.config.max_batch_size,
-                answer.config.dynamic_batching.default_queue_policy.max_queue_size,
-            )
-            for model, answer in zip(models, configs, strict=True)
-        ),
-        operating_point,
-    )
+
+    def info(model: Any, config: Any) -> ModelInfo:
+        if odd := [version for version in model.versions if not version.isdecimal()]:
+            raise invalid_response(f"{model.name} has the version {odd[0]!r}, expected a number", url=url)
+        return ModelInfo(
+            model.name,
+            tuple(sorted(model.versions, key=int)),
+            config.max_batch_size,
+            config.dynamic_batching.default_queue_policy.max_queue_size,
+        )
+
+    infos = tuple(info(model, answer.config) for model, answer in zip(models, configs, strict=True))
+    return ServerInfo(server.version, infos, operating_point)

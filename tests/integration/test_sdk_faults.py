@@ -221,6 +221,21 @@ def test_a_server_that_came_back_is_found_by_the_first_request(server):
     assert found >= 4, "a busy machine may be late once"
 
 
+def test_a_server_that_came_back_is_found_by_an_asynchronous_client(tiny_server):
+    async def ask() -> None:
+        with Proxy(tiny_server.url) as proxy:
+            client = AsyncClient(proxy.url)
+            assert not (await client.analyze(CLEAR)).tumor
+        with pytest.raises(ServerUnavailableError):
+            await client.analyze(CLEAR)
+        with Proxy(tiny_server.url, port=int(proxy.url.rpartition(":")[2])):
+            await client.wait_until_ready(20)
+            assert (await client.analyze(TUMOR)).tumor
+            await client.close()
+
+    asyncio.run(ask())
+
+
 def test_a_call_whose_connection_is_cut_is_sent_again(server):
     with Proxy(server.url) as proxy, Client(proxy.url) as client:
         client.analyze(CLEAR)

@@ -1,7 +1,7 @@
 """A server of our own that refuses requests as a Triton in trouble would: what a healthy Triton never does."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 
@@ -9,7 +9,15 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gliogate.contract import ENSEMBLE, SEGMENTED, TUMOR_MASK, TUMOR_PROBABILITY
+from gliogate.contract import ENSEMBLE, MASK_PROBABILITY, SEGMENTED, THRESHOLDS, TUMOR_MASK, TUMOR_PROBABILITY
+
+NO_TUMOR = {
+    TUMOR_PROBABILITY: np.zeros(1, np.float32),
+    TUMOR_MASK: np.zeros((256, 256), np.uint8),
+    MASK_PROBABILITY: np.zeros((256, 256), np.float32),
+    SEGMENTED: np.zeros(1, bool),
+    THRESHOLDS: np.full(2, 0.5, np.float32),
+}
 
 
 class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -21,6 +29,8 @@ class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         not_ready: models that it says are not.
         token: who does not send it is not let in; None lets everybody in.
         holds: keeps requests until they are cancelled.
+        spoil: what it does to an answer before it is sent.
+        versions: that it says its models have.
         requests: those that came.
         cancelled: how many the client did not want answered any more.
         url: HOST:PORT.
@@ -32,6 +42,8 @@ class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.not_ready: tuple[str, ...] = ()
         self.token: str | None = None
         self.holds = False
+        self.spoil: Callable[[service_pb2.ModelInferResponse], object] = lambda response: None  # noqa: ARG005
+        self.versions = ["1"]
         self.requests: list[service_pb2.ModelInferRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.cancelled = threading.Semaphore(0)
@@ -50,6 +62,15 @@ class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._let_in(context)
         return service_pb2.ModelReadyResponse(ready=request.name not in self.not_ready)
 
+    def ServerMetadata(self, request, context):  # noqa: N802, ARG002  as gRPC has it
+        return service_pb2.ServerMetadataResponse(version="2.0.0")
+
+    def ModelMetadata(self, request, context):  # noqa: N802, ARG002  as gRPC has it
+        return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
+
+    def ModelConfig(self, request, context):  # noqa: N802, ARG002  as gRPC has it
+        return service_pb2.ModelConfigResponse()
+
     def ModelInfer(self, request, context):  # noqa: N802  as gRPC has it
         self._let_in(context)
         self.requests.append(request)
@@ -62,14 +83,12 @@ class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             ended.wait(30)
             self.cancelled.release()
         response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
-        values = {
-            TUMOR_PROBABILITY: np.zeros(1, np.float32),
-            TUMOR_MASK: np.zeros((256, 256), np.uint8),
-            SEGMENTED: np.zeros(1, bool),
-        }
-        for tensor, value in values.items():
-            response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
-            response.raw_output_contents.append(value.tobytes())
+        asked = {output.name for output in request.outputs}
+        for tensor, value in NO_TUMOR.items():
+            if tensor.name in asked:
+                response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
+                response.raw_output_contents.append(value.tobytes())
+        self.spoil(response)
         return response
 
 

@@ -1,0 +1,70 @@
+"""What a server answers, held against the wire contract before anybody believes it."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Final, NoReturn
+
+import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
+
+from gliogate.contract import Tensor
+from gliogate.errors import InvalidResponseError
+
+_STORED_AS: Final = {"BOOL": np.uint8, "FP32": np.float32, "UINT8": np.uint8}
+
+
+def read_tensors(response: bytes, asked: Sequence[Tensor], *, url: str, request_id: str) -> dict[str, NDArray[Any]]:
+    """Reads the tensors of an answer, by name and without the batch dimension.
+
+    Args:
+        response: a ModelInferResponse, serialized.
+        asked: what the request asked for; all of it has values from 0 to 1.
+        url: of the server, as errors say it.
+        request_id: of the request.
+
+    Raises:
+        InvalidResponseError: the answer breaks the contract; says where, what was found and what is expected.
+    """
+
+    def refuse(found: object, expected: object) -> NoReturn:
+        raise invalid_response(f"{found}, expected {expected}", url=url, request_id=request_id)
+
+    try:
+        message = service_pb2.ModelInferResponse.FromString(response)
+    except DecodeError:
+        refuse(f"{len(response)} bytes that nothing can be read from", "a ModelInferResponse")
+    names, expected_names = sorted(output.name for output in message.outputs), sorted(tensor.name for tensor in asked)
+    if names != expected_names:
+        refuse(f"the outputs {', '.join(names) or 'none'}", ", ".join(expected_names))
+    if len(message.raw_output_contents) != len(names):
+        refuse(f"{len(message.raw_output_contents)} raw contents for {', '.join(names)}", "one for each")
+    found = {
+        output.name: (output, content)
+        for output, content in zip(message.outputs, message.raw_output_contents, strict=True)
+    }
+    tensors = {}
+    for name, dtype, shape in asked:
+        output, content = found[name]
+        if (output.datatype, *output.shape) != (dtype, 1, *shape):
+            refuse(f"{name} is {output.datatype or 'of no type'} {[*output.shape]}", f"{dtype} {[1, *shape]}")
+        stored = np.dtype(_STORED_AS[dtype])
+        if len(content) != prod(shape) * stored.itemsize:
+            refuse(f"{name} has {len(content)} bytes", prod(shape) * stored.itemsize)
+        values = np.frombuffer(content, stored).reshape(shape)
+        if not 0 <= values.min() <= values.max() <= 1:  # NaN, which every comparison denies, is the least of all.
+            refuse(f"{name} has values from {values.min():g} to {values.max():g}", "0 to 1")
+        tensors[name] = values.view(bool) if dtype == "BOOL" else values
+    return tensors
+
+
+def invalid_response(details: str, *, url: str, request_id: str = "") -> InvalidResponseError:
+    """The error of an answer that makes no sense."""
+    return InvalidResponseError(
+        f"the server at {url} answered with what makes no sense: {details}; does it serve gliogate's models, and what "
+        "does its log say?",
+        url=url,
+        request_id=request_id,
+        status="OK",
+    )
