@@ -1,7 +1,6 @@
 """CONTRIBUTING's table of rooms holds: every Python file has its room, imports only whom that may, and in no circle.
 
-Every import counts, those inside functions too. Within a room those under `TYPE_CHECKING` may point back: they are no
-imports when the program runs.
+Every import counts, also those inside functions and those under `TYPE_CHECKING`.
 """
 
 import ast
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,14 +46,12 @@ class Import:
         line: where.
         name: as it is written there.
         found: the file of that name in the checkout, or its folder; None for a library.
-        is_for_types: under `TYPE_CHECKING`.
     """
 
     file: Path
     line: int
     name: str
     found: Path | None
-    is_for_types: bool
 
     def __str__(self) -> str:
         return f"{shown(self.file)}:{self.line} imports {self.name}"
@@ -109,20 +107,18 @@ def room_of(path: Path) -> Room | None:
 @cache
 def imports_of(file: Path) -> list[Import]:
     return [
-        Import(file, statement.lineno, name, find(name, file.parent), is_for_types)
-        for statement, is_for_types in statements_in(ast.parse(file.read_text(), file))
+        Import(file, statement.lineno, name, find(name, file.parent))
+        for statement in statements_in(ast.parse(file.read_text(), file))
         for name in names_of(statement, file)
     ]
 
 
-def statements_in(block: ast.AST, *, for_types: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """All statements of a block and of the blocks in it, and whether they are under `TYPE_CHECKING`."""
-    asks = isinstance(block, ast.If) and ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+def statements_in(block: ast.AST) -> Iterator[ast.AST]:
+    """All statements of a block and of the blocks in it."""
     for part in ("body", "orelse", "handlers", "finalbody", "cases"):
-        here = for_types or (asks and part == "body")
         for each in getattr(block, part, ()):
-            yield each, here
-            yield from statements_in(each, for_types=here)
+            yield each
+            yield from statements_in(each)
 
 
 def names_of(node: ast.AST, file: Path) -> list[str]:
@@ -163,21 +159,24 @@ PYTHON = sorted(python_files())
 FILES = {folder: [file for file in PYTHON if room_of(file) == room] for folder, room in ROOMS.items()}
 
 
-def circle_in(arrows: dict[str, set[str]]) -> str:
-    """One circle of a graph, for reading; empty where there is none."""
+def circle_in(arrows: dict[str, set[str]]) -> list[str]:
+    """The steps of one circle in a graph; none where there is none."""
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as error:
-        return " imports ".join(reversed(error.args[1]))
-    return ""
+        steps = error.args[1][::-1]
+        return [f"{one} imports {other}" for one, other in pairwise(steps)]
+    return []
 
 
-def told(lines: Iterable[object]) -> str:
-    return "".join(f"\n  {line}" for line in lines)
+def report(amiss: Iterable[object]) -> None:
+    """Fails with what is amiss, one a line."""
+    if lines := [f"\n  {line}" for line in amiss]:
+        pytest.fail("".join(lines), pytrace=False)
 
 
 def test_every_python_file_lies_in_a_room_of_the_table():
-    assert not (lost := [shown(file) for file in PYTHON if room_of(file) is None]), told(lost)
+    report(shown(file) for file in PYTHON if room_of(file) is None)
 
 
 @pytest.mark.parametrize("folder", ROOMS)
@@ -186,7 +185,7 @@ def test_a_room_of_the_table_is_there(folder):
 
 
 def test_rooms_import_each_other_in_no_circle():
-    assert not circle_in({folder: set(room.rooms or ()) for folder, room in ROOMS.items()})
+    report(circle_in({folder: set(room.rooms or ()) for folder, room in ROOMS.items()}))
 
 
 @pytest.mark.parametrize("folder", ROOMS)
@@ -203,16 +202,14 @@ def test_a_room_imports_only_whom_the_table_lets_it(folder):
         if not is_allowed:
             offending.append(each)
 
-    assert not offending, told(offending)
+    report(offending)
 
 
 @pytest.mark.parametrize("folder", ROOMS)
 def test_the_modules_of_a_room_import_each_other_in_no_circle(folder):
     arrows = {
-        shown(file): {
-            shown(each.found) for each in imports_of(file) if each.found in FILES[folder] and not each.is_for_types
-        }
+        shown(file): {shown(each.found) for each in imports_of(file) if each.found in FILES[folder]}
         for file in FILES[folder]
     }
 
-    assert not (circle := circle_in(arrows)), circle
+    report(circle_in(arrows))

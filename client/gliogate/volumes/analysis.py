@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from gliogate.errors import ImageError
 from gliogate.results import Analysis, Verdict, verdict_of
 from gliogate.volumes.components import feret_diameter, label_components, split_components
+from gliogate.volumes.segmentation import write_dicom_seg
 from gliogate.volumes.volume import Volume
+from gliogate.volumes.writing import write_csv, write_montage, write_nifti, write_overlays, write_text
 
 Target = str | os.PathLike[str]
 
@@ -126,9 +128,7 @@ class VolumeAnalysis:
             ImageError: the path has another extension.
             OSError: the file cannot be written; what was there before is left.
         """
-        from gliogate.volumes.writing import write_nifti
-
-        write_nifti(self, Path(path))
+        write_nifti(self.mask, self.volume, Path(path))
 
     def save_dicom_seg(self, path: Target) -> None:
         """Writes the mask as a DICOM segmentation of the instances that FLAIR was read from, coded as neoplasm.
@@ -141,9 +141,7 @@ class VolumeAnalysis:
                 instances lack what a segmentation has to repeat.
             OSError: the file cannot be written; what was there before is left.
         """
-        from gliogate.volumes.segmentation import write_dicom_seg
-
-        write_dicom_seg(self, Path(path))
+        write_dicom_seg(self.mask, self.volume, Path(path))
 
     def save_overlays(self, folder: Target) -> None:
         """Writes each slice with the mask painted on, `<number>_overlay.png`, into a folder.
@@ -151,9 +149,8 @@ class VolumeAnalysis:
         Raises:
             OSError: a file cannot be written.
         """
-        from gliogate.volumes.writing import write_overlays
-
-        write_overlays(self, Path(folder))
+        count = len(self.analyses)
+        write_overlays(map(self._overlay, range(count)), Path(folder), count=count)
 
     def save_montage(self, path: Target, *, columns: int = 6, rows: int = 5) -> None:
         """Writes one PNG of slices with the mask painted on: spread evenly, the one with the most tumor among them.
@@ -162,9 +159,13 @@ class VolumeAnalysis:
             ValueError: `columns` or `rows` is below 1.
             OSError: the file cannot be written; what was there before is left.
         """
-        from gliogate.volumes.writing import write_montage
-
-        write_montage(self, Path(path), columns=columns, rows=rows)
+        if min(columns, rows) < 1:
+            raise ValueError(f"{columns} columns and {rows} rows, expected one at least")
+        tiles = {
+            f"{index}  {self.analyses[index].tumor_probability:.2f}": self._overlay(index)
+            for index in self._spread(columns * rows)
+        }
+        write_montage(tiles, Path(path), columns=columns)
 
     def save_csv(self, path: Target) -> None:
         """Writes a table with one line a slice: the profile of the probability and the area along the axis.
@@ -172,9 +173,7 @@ class VolumeAnalysis:
         Raises:
             OSError: the file cannot be written; what was there before is left.
         """
-        from gliogate.volumes.writing import write_csv
-
-        write_csv(self, Path(path))
+        write_csv(self.table(), Path(path))
 
     def save_json(self, path: Target) -> None:
         """Writes `to_json()`.
@@ -182,9 +181,7 @@ class VolumeAnalysis:
         Raises:
             OSError: the file cannot be written; what was there before is left.
         """
-        from gliogate.volumes.writing import write_json
-
-        write_json(self, Path(path))
+        write_text(self.to_json() + "\n", Path(path))
 
     def to_json(self) -> str:
         """`to_dict()` as JSON."""
@@ -219,6 +216,23 @@ class VolumeAnalysis:
             }
             for index, (analysis, area) in enumerate(zip(self.analyses, areas, strict=True))
         ]
+
+    def _overlay(self, index: int) -> NDArray[np.uint8]:
+        """One slice with the mask of the volume on it, in which specks may have been dropped."""
+        found = replace(self.analyses[index], picture=self.volume.slices[index], mask=self.mask[index])
+        return found.overlay()
+
+    def _spread(self, most: int) -> list[int]:
+        """Indices of at most so many slices, evenly spread; the one with the most tumor is among them."""
+        count = len(self.analyses)
+        if count <= most:
+            return list(range(count))
+        shown = np.linspace(0, count - 1, most).round().astype(int)
+        areas = np.count_nonzero(self.mask, axis=(1, 2))
+        if areas.any():
+            largest = int(areas.argmax())
+            shown[np.abs(shown - largest).argmin()] = largest
+        return [int(index) for index in shown]
 
 
 def check_droppable(volume: Volume, min_component_ml: float) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliogate.errors import ImageError
 from gliogate.files import replacing
-from gliogate.volumes.analysis import VolumeAnalysis
 from gliogate.volumes.dicom import DicomOrigin
 from gliogate.volumes.extras import require
 from gliogate.volumes.limits import naming
+from gliogate.volumes.volume import Volume
 
 REPEATED: Final = (
     "PatientID",
@@ -30,19 +31,18 @@ SERIES_NUMBER: Final = 9001
 """High enough to lie behind what a scanner makes."""
 
 
-def write_dicom_seg(analysis: VolumeAnalysis, path: Path) -> None:
-    """Writes a binary segmentation; see `VolumeAnalysis.save_dicom_seg`."""
-    volume = analysis.volume
+def write_dicom_seg(mask: NDArray[np.uint8], volume: Volume, path: Path) -> None:
+    """Writes a mask (N, H, W) of a volume's slices as a binary segmentation; see `VolumeAnalysis.save_dicom_seg`."""
     source = f"the source of the volume ({volume.source[0]})" if volume.source else "the source of the volume"
     if not isinstance(volume.origin, DicomOrigin):
         raise ImageError(f"{source} is not DICOM: a DICOM segmentation has to refer to DICOM instances")
     if volume.affine is None:
         raise ImageError(f"{source} does not say where its slices lie, see the volume's notes")
-    if not analysis.mask.any():
+    if not mask.any():
         raise ImageError("the mask is empty: there is nothing to write as a DICOM segmentation")
     highdicom = require("highdicom", extra="dicom")
     # From (i, j, k) = (columns, rows, slices) to the frames as the source has them.
-    frames = volume.to_grid(analysis.mask).transpose(2, 1, 0)
+    frames = volume.to_grid(mask).transpose(2, 1, 0)
     if len(volume.origin.headers) == 1:
         frames = frames[np.argsort(volume.origin.frames)]
     with naming(source, "lacks what a DICOM segmentation repeats of it"):
