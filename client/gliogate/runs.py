@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +140,7 @@ def connect(server: Server) -> Iterator[Client]:
 
 def analyze_scans(
     client: Client, scans: Sequence[Scan], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Analyzes scans, in their order, with a progress bar on a terminal's stderr.
 
     A scan that fails costs only itself. When the server is lost, the scans that were not yet sent share its error.
@@ -197,8 +197,8 @@ def _write(picture: NDArray[np.uint8], name: str) -> Path:
     return path
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Sums a run up in one line."""
+def summary(rows: Sequence[Row], left: int = 0) -> str:
+    """Sums a run up in one line; `left` are the scans that it did not come to."""
     facts = [f"{len(rows)} scans", f"{sum(row.tumor is True for row in rows)} with tumor"]
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
@@ -206,6 +206,8 @@ def summary(rows: Sequence[Row]) -> str:
         facts.append(f"mean Dice {statistics.mean(dice):.3f}")
     if latencies := [row.latency_s for row in rows if row.latency_s is not None]:
         facts.append(f"median latency {1000 * statistics.median(latencies):.0f} ms")
+    if left:
+        facts.append(f"{left} not done")
     return ", ".join(facts)
 
 

@@ -87,11 +87,12 @@ ROOMS = read_table((CHECKOUT / "CONTRIBUTING.md").read_text())
 
 
 def python_files() -> Iterator[Path]:
-    """All of the checkout but those in folders that are hidden, or that git ignores."""
+    """All of the checkout's folders but of those that are hidden, or that git ignores."""
     ignored = [pattern.rstrip("/") for pattern in (CHECKOUT / ".gitignore").read_text().split()]
     for parent, folders, names in os.walk(CHECKOUT):
         folders[:] = [name for name in folders if not any(fnmatch(name, pattern) for pattern in (".*", *ignored))]
-        yield from (Path(parent, name) for name in names if name.endswith(".py"))
+        if Path(parent) != CHECKOUT:
+            yield from (Path(parent, name) for name in names if name.endswith(".py"))
 
 
 def shown(path: Path) -> str:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from support.tiny_networks import slices
+from support.waiting import wait_for
 
 from gliogate.cli import main
 
@@ -28,6 +29,20 @@ def scans(tmp_path) -> Path:
             cv2.imwrite(str(folder / case / f"slice_{number}.tif"), picture)
             cv2.imwrite(str(folder / case / f"slice_{number}_mask.tif"), picture[..., 1] * (number == 9))
     (folder / "case_2" / "slice_11.png").write_text("no picture")
+    return folder
+
+
+MANY = 2000
+"""More than are done before Ctrl-C."""
+
+
+@pytest.fixture
+def many_scans(tmp_path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    np.save(folder / "scan_0.npy", slices(0.75)[0])
+    for number in range(1, MANY):
+        (folder / f"scan_{number}.npy").symlink_to(folder / "scan_0.npy")
     return folder
 
 
@@ -96,12 +111,57 @@ def test_analyze_starts_a_server_for_itself_and_stops_it(tiny_repository, scans,
     assert not tritons_of(copy)
 
 
-def test_ctrl_c_keeps_the_lines_and_stops_the_server(tiny_repository, tmp_path):
-    np.save(tmp_path / "scan.npy", slices(0.75)[0])
-    for number in range(2000):
-        (tmp_path / f"scan_{number}.npy").symlink_to(tmp_path / "scan.npy")
+@pytest.fixture
+def interrupted(tiny_server, tmp_path):
+    """Analyzes until so many lines are written, then presses Ctrl-C; returns the run and the lines."""
+
+    def run(*arguments: object, after: int) -> tuple[subprocess.CompletedProcess, list[dict]]:
+        lines = tmp_path / "lines.json"
+        command = [*GLIOGATE, "analyze", *arguments, "--url", tiny_server.url, "--json", lines, "--in-flight", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_for(lambda: lines.exists() and lines.read_text().count("\n") >= after)
+                process.send_signal(signal.SIGINT)
+                output, error = process.communicate(timeout=30)
+            finally:
+                process.kill()
+        records = [json.loads(line) for line in lines.read_text().splitlines()]
+        return subprocess.CompletedProcess(command, process.returncode, output, error), records
+
+    return run
+
+
+def test_ctrl_c_tells_what_was_done_of_the_scans(interrupted, many_scans, tmp_path):
+    done, records = interrupted(many_scans, "--output", tmp_path / "out", after=3)
+
+    assert (done.returncode, done.stderr) == (130, "")
+    assert 3 <= len(records) < MANY
+    *table, summed_up = done.stdout.splitlines()
+    shown = [line for line in table if re.search(r"scan_\d+ .* 0\.750 .* tumor", line)]
+    assert abs(len(shown) - len(records)) <= 1  # Ctrl-C may come between a line and its row.
+    assert re.fullmatch(rf"{len(shown)} scans, .*, {MANY - len(shown)} not done", summed_up)
+    assert all(Path(record["mask"]).is_file() for record in records)
+
+
+def test_ctrl_c_tells_what_was_done_of_the_heads(interrupted, tmp_path):
+    np.save(tmp_path / "head_0.npy", np.stack(slices(0.25, 0.75)))
+    for number in range(1, MANY):
+        (tmp_path / f"head_{number}.npy").symlink_to(tmp_path / "head_0.npy")
+
+    done, records = interrupted(*tmp_path.glob("head_*.npy"), "--output", tmp_path / "out", after=2)
+
+    assert (done.returncode, done.stderr) == (130, "")
+    assert 2 <= len(records) < MANY
+    *table, summed_up = done.stdout.splitlines()
+    shown = [line for line in table if re.search(r"head_\d+ .* tumor", line)]
+    assert abs(len(shown) - len(records)) <= 1
+    assert re.fullmatch(rf"{len(shown)} volumes, {len(shown)} with tumor, {MANY - len(shown)} not done", summed_up)
+    assert all(Path(file).exists() for record in records for file in record["files"].values())
+
+
+def test_ctrl_c_keeps_the_lines_and_stops_the_server(tiny_repository, many_scans, tmp_path):
     copy = shutil.copytree(tiny_repository, tmp_path / "repository")
-    command = [*GLIOGATE, "analyze", tmp_path, "--model-repository", copy, "--json", "-", "--in-flight", "1"]
+    command = [*GLIOGATE, "analyze", many_scans, "--model-repository", copy, "--json", "-", "--in-flight", "1"]
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -112,9 +172,9 @@ def test_ctrl_c_keeps_the_lines_and_stops_the_server(tiny_repository, tmp_path):
             process.kill()
 
     assert process.returncode == 130
-    assert error == ""
     lines = [json.loads(line) for line in (first + others).splitlines()]
-    assert 1 <= len(lines) < 2000
+    assert 1 <= len(lines) < MANY
+    assert re.fullmatch(r"\d+ scans, .*, \d+ not done\n", error)
     assert not tritons_of(copy)
 
 

@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
 
 import shtab
 
@@ -48,7 +48,8 @@ def add(commands: Any) -> None:
         description="Analyze pictures, each by itself, and volumes: DICOM (a file, a folder, a zip), NIfTI, .npy files "
         "of slices and, with --volume, folders of numbered pictures.",
         epilog="The exit code is 0 if all went well, 1 if a scan, a volume or the server failed, 2 if the arguments "
-        "cannot be used (a path where nothing is, a folder without scans), 130 at Ctrl-C.",
+        "cannot be used (a path where nothing is, a folder without scans), 130 at Ctrl-C, after the table of what was "
+        "done.",
     )
     parser.set_defaults(run=run)
     add_path(parser, "paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a volume")
@@ -121,35 +122,52 @@ def run(arguments: argparse.Namespace) -> bool:
     formats.check(arguments.format, pictures=bool(scans), volumes=bool(volumes))
     if arguments.format and not arguments.output:
         raise UsageError("--format is of files: say with --output where they go")
-    with ExitStack() as stack:
-        try:
-            if arguments.output:
-                arguments.output.mkdir(parents=True, exist_ok=True)
-            lines = stack.enter_context(open_lines(arguments.json))
-        except OSError as error:
-            raise UsageError(error) from error
-        client = stack.enter_context(connect(server))
-        start_anew(lines)
-        rows = _analyze_scans(client, scans, arguments, lines)
-        head_rows = _analyze_volumes(client, volumes, arguments, lines)
-    to_stdout = arguments.json != STDOUT
-    _tell(rows, print_table, summary, to_stdout=to_stdout)
-    _tell(head_rows, heads.print_table, heads.summary, to_stdout=to_stdout)
-    return not any(row.error for row in rows) and not any(row.error for row in head_rows)
+    of_scans = _Done(len(scans), print_table, summary)
+    of_volumes = _Done(len(volumes), heads.print_table, heads.summary)
+    try:
+        with ExitStack() as stack:
+            try:
+                if arguments.output:
+                    arguments.output.mkdir(parents=True, exist_ok=True)
+                lines = stack.enter_context(open_lines(arguments.json))
+            except OSError as error:
+                raise UsageError(error) from error
+            client = stack.enter_context(connect(server))
+            start_anew(lines)
+            _analyze_scans(client, scans, arguments, lines, of_scans.rows)
+            _analyze_volumes(client, volumes, arguments, lines, of_volumes.rows)
+    except KeyboardInterrupt:
+        _tell(of_scans, of_volumes, to_stdout=arguments.json != STDOUT)
+        raise
+    _tell(of_scans, of_volumes, to_stdout=arguments.json != STDOUT)
+    return not any(row.error for row in of_scans.rows) and not any(row.error for row in of_volumes.rows)
 
 
-def _tell(
-    rows: Sequence[R],
-    print_rows: Callable[[Sequence[R]], None],
-    sum_up: Callable[[Sequence[R]], str],
-    *,
-    to_stdout: bool,
-) -> None:
-    """Prints what became of all; on stdout only where no JSON lines go there."""
-    if rows and to_stdout:
-        print_rows(rows)
-    if rows:
-        print(sum_up(rows), file=sys.stdout if to_stdout else sys.stderr)
+@dataclass(frozen=True)
+class _Done(Generic[R]):
+    """What was done of the inputs of one kind.
+
+    Attributes:
+        total: how many there are.
+        print_table: prints rows.
+        summary: sums rows up in one line, with how many are left.
+        rows: what became of those that were done.
+    """
+
+    total: int
+    print_table: Callable[[Sequence[R]], None]
+    summary: Callable[[Sequence[R], int], str]
+    rows: list[R] = field(default_factory=list)
+
+
+def _tell(*kinds: _Done[Any], to_stdout: bool) -> None:
+    """Prints what was done; on stdout only where no JSON lines go there."""
+    for kind in kinds:
+        if kind.rows and to_stdout:
+            kind.print_table(kind.rows)
+        if kind.total:
+            summed_up = kind.summary(kind.rows, kind.total - len(kind.rows))
+            print(summed_up, file=sys.stdout if to_stdout else sys.stderr)
 
 
 def _find(arguments: argparse.Namespace) -> tuple[list[Scan], list[heads.Head]]:
@@ -193,34 +211,40 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
-def _analyze_scans(client: Client, scans: list[Scan], arguments: argparse.Namespace, lines: TextIO | None) -> list[Row]:
-    rows: list[Row] = []
+def _analyze_scans(
+    client: Client, scans: list[Scan], arguments: argparse.Namespace, lines: TextIO | None, rows: list[Row]
+) -> None:
+    """Analyzes scans, and tells of each in `rows`."""
     if not scans:
-        return rows
-    for outcome in analyze_scans(client, scans, in_flight=arguments.in_flight, **_options(arguments)):
-        row, written = Row.of(outcome), formats.Written()
-        if arguments.output and isinstance(outcome.result, Analysis):
-            written = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
-            row = replace(row, error=written.error)
-        rows.append(row)
-        _write_line(_record(row, written.files), lines)
-    return rows
+        return
+    # Closed also at Ctrl-C: its progress bar would go on beneath the table.
+    with closing(analyze_scans(client, scans, in_flight=arguments.in_flight, **_options(arguments))) as outcomes:
+        for outcome in outcomes:
+            row, written = Row.of(outcome), formats.Written()
+            if arguments.output and isinstance(outcome.result, Analysis):
+                written = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
+                row = replace(row, error=written.error)
+            rows.append(row)
+            _write_line(_record(row, written.files), lines)
 
 
 def _analyze_volumes(
-    client: Client, volumes: list[heads.Head], arguments: argparse.Namespace, lines: TextIO | None
-) -> list[heads.HeadRow]:
+    client: Client,
+    volumes: list[heads.Head],
+    arguments: argparse.Namespace,
+    lines: TextIO | None,
+    rows: list[heads.HeadRow],
+) -> None:
+    """Analyzes volumes, and tells of each in `rows`."""
     wanted = heads.Wanted(
         in_flight=arguments.in_flight,
         min_component_ml=arguments.min_component_ml,
         output=arguments.output,
         formats=arguments.format,
     )
-    rows = []
     for row in heads.analyze_heads(client, volumes, wanted, **_options(arguments)):
         rows.append(row)
         _write_line(row.record(), lines)
-    return rows
 
 
 def _record(row: Row, files: Mapping[str, Path]) -> dict[str, Any]:

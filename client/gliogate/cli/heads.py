@@ -140,11 +140,13 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
     return HeadRow.of(head, analysis, written)
 
 
-def summary(rows: Sequence[HeadRow]) -> str:
-    """Sums a run up in one line."""
+def summary(rows: Sequence[HeadRow], left: int = 0) -> str:
+    """Sums a run up in one line; `left` are the volumes that it did not come to the end of."""
     facts = [f"{len(rows)} volumes", f"{sum(row.verdict == 'tumor' for row in rows)} with tumor"]
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
+    if left:
+        facts.append(f"{left} not done")
     return ", ".join(facts)
 
 
