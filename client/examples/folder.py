@@ -1,11 +1,14 @@
-"""A folder of slices, sixteen at a time; a broken file costs only itself. `python folder.py FOLDER`."""
+"""A folder of slices, sixteen at a time; a broken file costs only itself: `python folder.py FOLDER`."""
 
-import sys
+import argparse
 from pathlib import Path
 
-from gliogate import Client, GliogateError
+from gliogate import Client, GliogateError, find_scans
 
-slices = sorted(Path(sys.argv[1]).glob("*.png"))
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder", type=Path)
+
+slices = [scan.path for scan in find_scans([parser.parse_args().folder])]
 with Client() as client:
     for path, result in zip(slices, client.analyze_many(slices, on_error="return"), strict=True):
         if isinstance(result, GliogateError):

@@ -1,15 +1,15 @@
-"""Which slices to look at first: the detector alone, in asyncio, as answers come. `python triage.py FOLDER`."""
+"""Which slices to look at first: the detector alone, in asyncio, as answers come: `python triage.py FOLDER`."""
 
+import argparse
 import asyncio
-import sys
 from pathlib import Path
 
-from gliogate import AsyncClient, Detection
+from gliogate import AsyncClient, Detection, find_scans
 
 
-async def main() -> None:
+async def triage(folder: Path) -> None:
     """Asks about every slice at once; the client keeps them on one connection."""
-    slices = sorted(Path(sys.argv[1]).glob("*.png"))
+    slices = [scan.path for scan in find_scans([folder])]
     async with AsyncClient() as client:
         asked = (client.detect(path, timeout_s=30) for path in slices)
         found = list(zip(await asyncio.gather(*asked, return_exceptions=True), slices, strict=True))
@@ -21,4 +21,6 @@ async def main() -> None:
         print(f"{probability:.3f} {path.name}")
 
 
-asyncio.run(main())
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder", type=Path)
+asyncio.run(triage(parser.parse_args().folder))

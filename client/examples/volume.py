@@ -3,12 +3,16 @@
 Needs the extra `nifti`; with the extra `dicom`, a DICOM folder or zip goes as well.
 """
 
-import sys
+import argparse
 
 from gliogate import Client
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("head")
+
+head = parser.parse_args().head
 with Client() as client:
-    found = client.analyze_volume(sys.argv[1], min_component_ml=0.05)
+    found = client.analyze_volume(head, min_component_ml=0.05)
 
 print(f"{found.verdict}: {found.tumor_volume_ml:.1f} ml, {found.largest_diameter_mm:.0f} mm across")
 for part in found.components:

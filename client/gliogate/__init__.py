@@ -35,6 +35,7 @@ from gliogate.errors import (
 )
 from gliogate.images import Picture
 from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, ServerInfo
+from gliogate.scans import Scan, find_scans
 from gliogate.wire import DetectionOptions, Options
 
 __all__ = [
@@ -65,8 +66,10 @@ __all__ = [
     "Picture",
     "RequestError",
     "Retries",
+    "Scan",
     "ServerInfo",
     "ServerUnavailableError",
+    "find_scans",
 ]
 
 __version__: str

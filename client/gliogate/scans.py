@@ -50,18 +50,24 @@ class Scan:
         return None
 
 
-def find_scans(paths: Iterable[Path]) -> list[Scan]:
+def find_scans(paths: Iterable[str | os.PathLike[str]]) -> list[Scan]:
     """Finds the scans among files and, recursively, in folders.
 
-    A folder's scans are the files whose extension is one of `EXTENSIONS`, in natural order (`_2` before `_10`). Files
-    that are named themselves are taken whatever their extension, and need not exist: reading them will tell. Masks
-    (`*_mask.*`), overlays (`*_overlay.*`) and hidden files are no scans. A file that is named twice counts once.
+    A folder's scans are its pictures (.bmp .jpeg .jpg .npy .png .tif .tiff), in natural order (`_2` before `_10`).
+    Files that are named themselves are taken whatever their extension, and need not exist: reading them will tell.
+    Masks (`*_mask.*`), overlays (`*_overlay.*`) and hidden files are no scans. A file that is named twice counts once.
+
+    Args:
+        paths: files and folders.
 
     Raises:
         ImageError: a folder holds no scans or cannot be read, or `paths` hold none at all.
+        TypeError: `paths` is a single one.
     """
+    if isinstance(paths, str | os.PathLike):
+        raise TypeError(f"find_scans takes several paths, this is one: [{os.fspath(paths)!r}]")
     found: dict[Path, Path] = {}
-    for path in paths:
+    for path in map(Path, paths):
         files = _scans_in(path) if path.is_dir() else [path] if _may_be_scan(path) else []
         for file in files:
             found.setdefault(file.absolute(), file)

@@ -10,6 +10,7 @@ import pytest
 from support.troubled_triton import troubled_triton
 
 from gliogate import AsyncClient, Client, InvalidResponseError
+from gliogate.cli import main
 from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import MASK_PROBABILITY, SEGMENTED, THRESHOLDS, TUMOR_MASK, TUMOR_PROBABILITY
 
@@ -227,3 +228,15 @@ def test_a_server_whose_word_about_itself_cannot_be_read_is_not_ready():
         assert asyncio.run(is_ready(url)) is False
         with Client(url) as client:
             assert client.is_ready() is False
+
+
+@pytest.mark.parametrize("command", ["analyze", "doctor"])
+def test_on_the_command_line_it_is_one_line_and_no_traceback(triton, command, tmp_path, capsys):
+    triton.spoil = lambda response: [output.ClearField("shape") for output in response.outputs]
+    np.save(tmp_path / "slice.npy", SLICE)
+
+    assert main([command, *[str(tmp_path)] * (command == "analyze"), "--url", triton.url]) == 1
+
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "makes no sense" in line]
+    assert told.startswith("failed")
+    assert triton.url in told

@@ -1,3 +1,5 @@
+"""Which files of a folder are scans, in which order, under which names, and which mask belongs to each."""
+
 import os
 from pathlib import Path
 
@@ -58,6 +60,15 @@ def test_a_single_file_keeps_its_stem_and_counts_once(tmp_path):
 
 def test_a_named_file_is_taken_unseen_so_that_reading_it_tells_what_is_wrong(tmp_path):
     assert found(tmp_path / "gone.png", tmp_path / "notes.txt") == ["gone.png", "notes.txt"]
+
+
+def test_paths_may_be_text_but_one_alone_is_a_mistake(tmp_path):
+    touch(tmp_path, "s.tif")
+
+    assert [scan.path for scan in find_scans([str(tmp_path)])] == [tmp_path / "s.tif"]
+    for one in (tmp_path, str(tmp_path)):
+        with pytest.raises(TypeError, match="takes several paths, this is one"):
+            find_scans(one)
 
 
 def test_a_folder_without_scans_is_named(tmp_path):
