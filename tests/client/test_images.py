@@ -1,3 +1,5 @@
+"""How pictures of every kind become slices, masks go back onto their grid, and what is no picture is named."""
+
 import struct
 from pathlib import Path
 

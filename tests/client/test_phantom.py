@@ -1,3 +1,5 @@
+"""Synthetic scans look like what they stand for, and are the same for everybody."""
+
 import hashlib
 from itertools import islice
 

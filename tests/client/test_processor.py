@@ -1,3 +1,5 @@
+"""What is told of a machine's processor, also where Linux says little."""
+
 import platform
 
 import pytest
@@ -15,31 +17,24 @@ flags\t\t: fpu
 """
 
 
-@pytest.fixture
-def cpuinfo(tmp_path, monkeypatch):
-    path = tmp_path / "cpuinfo"
-    monkeypatch.setattr(processor, "_CPUINFO", path)
-    processor._field.cache_clear()
-    yield path
-    processor._field.cache_clear()
-
-
-def test_the_first_core_speaks_for_all(cpuinfo):
+def test_the_first_core_speaks_for_all(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(CPUINFO)
 
-    assert processor.name() == "AMD EPYC 9V74"
-    assert processor.features() == {"fpu", "avx2", "avx512_vnni"}
+    assert processor.name(cpuinfo) == "AMD EPYC 9V74"
+    assert processor.features(cpuinfo) == {"fpu", "avx2", "avx512_vnni"}
 
 
 @pytest.mark.parametrize(
     "content", [None, "", "processor\t: 0\nBogoMIPS\t: 50.00\n"], ids=["no file", "empty", "arm64"]
 )
-def test_where_nothing_is_said_the_architecture_is_the_name(cpuinfo, content):
+def test_where_nothing_is_said_the_architecture_is_the_name(tmp_path, content):
+    cpuinfo = tmp_path / "cpuinfo"
     if content is not None:
         cpuinfo.write_text(content)
 
-    assert processor.name() == platform.machine()
-    assert processor.features() == frozenset()
+    assert processor.name(cpuinfo) == platform.machine()
+    assert processor.features(cpuinfo) == frozenset()
 
 
 def test_this_machine_has_a_processor():

@@ -1,3 +1,5 @@
+"""`import gliogate` brings what `__all__` says, and nothing heavy."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""What an analysis says of its mask, and how it is painted."""
+
 import numpy as np
 import pytest
 

@@ -8,28 +8,17 @@ import sys
 import numpy as np
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.spans import span_exporter
 
 from gliogate import TLS, AsyncClient, Client, ServerUnavailableError
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def exporter():
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
-
-
 @pytest.fixture
-def spans(exporter):
-    exporter.clear()
-    return exporter.get_finished_spans
+def spans():
+    span_exporter().clear()
+    return span_exporter().get_finished_spans
 
 
 def analyze(url: str) -> None:

@@ -5,9 +5,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry import trace
+from support.spans import span_exporter
 from support.tiny_networks import slices
 from support.waiting import wait_for
 
@@ -42,17 +41,12 @@ def collector():
         thread.join()
 
 
-def test_a_request_is_one_trace_from_the_application_to_the_gate(collector, started_with, monkeypatch):
-    ours = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(ours))
-    tracer = provider.get_tracer("test")
-    # The process's own provider can be set once only, and is other tests'.
-    monkeypatch.setattr("gliogate.telemetry._tracer", lambda: tracer)
+def test_a_request_is_one_trace_from_the_application_to_the_gate(collector, started_with):
+    ours = span_exporter()
     settings = ("mode=opentelemetry", "rate=1", "level=TIMESTAMPS", f"opentelemetry,url={collector.url}")
     server = started_with(*(f"--trace-config={each}" for each in (*settings, "opentelemetry,bsp_schedule_delay=100")))
 
-    with tracer.start_as_current_span("study") as study, Client(server.url) as client:
+    with trace.get_tracer("hospital").start_as_current_span("study") as study, Client(server.url) as client:
         for _ in range(CALLS):
             client.analyze(slices(0.75)[0])
     wait_for(lambda: sum(span["name"] == "InferRequest" for span in collector.spans) == CALLS)

@@ -1,3 +1,5 @@
+"""What is measured of a volume: millilitres, millimetres and components, and what stays unknown."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""DICOM, however it is sorted, compressed, split and broken, becomes one volume or an error that names the file."""
+
 import shutil
 import zipfile
 

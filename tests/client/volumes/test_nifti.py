@@ -1,3 +1,5 @@
+"""NIfTI of any orientation looks the same and comes back to the same voxels, and a header that lies is named."""
+
 import gzip
 import itertools
 import sys

@@ -1,3 +1,5 @@
+"""Folders of pictures, arrays and what `read_volume` is told become volumes, or errors that say why not."""
+
 import os
 import shutil
 import subprocess

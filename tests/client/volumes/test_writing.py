@@ -1,3 +1,5 @@
+"""What is written of a volume opens over its source in readers of other people: NIfTI, DICOM SEG, pictures, tables."""
+
 import csv
 import json
 import os
