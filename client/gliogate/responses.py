@@ -1,6 +1,6 @@
 """What a server answers, held against the wire contract before anybody believes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Final, NoReturn
 
@@ -12,7 +12,11 @@ from tritonclient.grpc import service_pb2
 from gliogate.contract import Tensor
 from gliogate.errors import InvalidResponseError
 
-_STORED_AS: Final = {"BOOL": np.uint8, "FP32": np.float32, "UINT8": np.uint8}
+_STORED_AS: Final[Mapping[str, np.dtype[Any]]] = {
+    "BOOL": np.dtype(np.uint8),
+    "FP32": np.dtype(np.float32),
+    "UINT8": np.dtype(np.uint8),
+}
 
 
 def read_tensors(response: bytes, asked: Sequence[Tensor], *, url: str, request_id: str) -> dict[str, NDArray[Any]]:
@@ -35,26 +39,25 @@ def read_tensors(response: bytes, asked: Sequence[Tensor], *, url: str, request_
         message = service_pb2.ModelInferResponse.FromString(response)
     except DecodeError:
         refuse(f"{len(response)} bytes that nothing can be read from", "a ModelInferResponse")
-    names, expected_names = sorted(output.name for output in message.outputs), sorted(tensor.name for tensor in asked)
-    if names != expected_names:
-        refuse(f"the outputs {', '.join(names) or 'none'}", ", ".join(expected_names))
-    if len(message.raw_output_contents) != len(names):
-        refuse(f"{len(message.raw_output_contents)} raw contents for {', '.join(names)}", "one for each")
-    found = {
-        output.name: (output, content)
-        for output, content in zip(message.outputs, message.raw_output_contents, strict=True)
-    }
+    outputs, contents = message.outputs, message.raw_output_contents
+    if len(contents) != len(outputs):
+        refuse(f"{len(contents)} raw contents of {len(outputs)} outputs", "one of each")
+    found = {output.name: (output, content) for output, content in zip(outputs, contents, strict=True)}
+    if len(outputs) != len(found) or found.keys() != {tensor.name for tensor in asked}:
+        names = ", ".join(sorted(output.name for output in outputs))
+        refuse(f"the outputs {names or 'none'}", ", ".join(sorted(tensor.name for tensor in asked)))
     tensors = {}
     for name, dtype, shape in asked:
         output, content = found[name]
-        if (output.datatype, *output.shape) != (dtype, 1, *shape):
+        if output.datatype != dtype or output.shape != [1, *shape]:
             refuse(f"{name} is {output.datatype or 'of no type'} {[*output.shape]}", f"{dtype} {[1, *shape]}")
-        stored = np.dtype(_STORED_AS[dtype])
+        stored = _STORED_AS[dtype]
         if len(content) != prod(shape) * stored.itemsize:
             refuse(f"{name} has {len(content)} bytes", prod(shape) * stored.itemsize)
         values = np.frombuffer(content, stored).reshape(shape)
-        if not 0 <= values.min() <= values.max() <= 1:  # NaN, which every comparison denies, is the least of all.
-            refuse(f"{name} has values from {values.min():g} to {values.max():g}", "0 to 1")
+        least, most = 0 if stored.kind == "u" else values.min(), values.max()
+        if not 0 <= least <= most <= 1:  # NaN is the least of all and the most, and in no order.
+            refuse(f"{name} has values from {values.min():g} to {most:g}", "0 to 1")
         tensors[name] = values.view(bool) if dtype == "BOOL" else values
     return tensors
 

@@ -129,7 +129,7 @@ FAULTS = [
     pytest.param(without(TUMOR_PROBABILITY), "outputs .*expected .*tumor_probability", id="an output is missing"),
     pytest.param(without_anything, "outputs none, expected", id="all are missing"),
     pytest.param(twice, "outputs .*, expected", id="an output comes twice"),
-    pytest.param(without_contents, "0 raw contents", id="outputs without contents"),
+    pytest.param(without_contents, "0 raw contents of . outputs, expected one of each", id="outputs without contents"),
     pytest.param(
         lambda response: response.raw_output_contents.append(b"more"), "raw contents", id="contents without output"
     ),
