@@ -33,6 +33,12 @@ from training.run import Run
 
 CHECKOUT = Path(__file__).parents[2]
 
+pytestmark = [
+    pytest.mark.timeout(1200),
+    # It is said of data that TensorFlow prepares, which it does not here.
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly` option"),
+]
+
 THIN = (
     "--recipe", "resunet-multitask",
     "--stages", "multitask",
@@ -191,6 +197,7 @@ def test_crossvalidation_of_the_flagship_judges_every_patient_and_vouches_for_a_
     assert "Cross-validation in 2 folds" in (repository / "MODEL_CARD.md").read_text()
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     choices = ["--epochs", "4", *THIN, "--set", "stages.multitask.phases.1.window=64"]
@@ -249,7 +256,7 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
         (
             ["train", "{run}", "--recipe", "mobilenetv2-unet"],
-            "a run of another recipe: name flagship (asked for: mobil",
+            "another recipe: name flagship (asked for: mobilenetv2-unet)",
         ),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
         (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has multitask"),
