@@ -5,16 +5,13 @@ A run is a folder. A command that was interrupted carries on when it is given ag
 
 import argparse
 import logging
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
-# Before TensorFlow is imported: its notes on the CPU and on missing CUDA libraries are of no use to who trains.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from gliogate import GliogateError
 from training.errors import TrainingError
+from training.quiet import import_keras
 from training.recipes import DEFAULT, names
 
 
@@ -31,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         elif arguments.command == "compare":
             import_module("training.compare").compare(arguments.runs, arguments.output)
         else:
+            import_keras()
             getattr(import_module("training.commands"), arguments.command)(arguments)
     except (TrainingError, GliogateError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
