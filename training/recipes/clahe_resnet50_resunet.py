@@ -1,7 +1,7 @@
 """The same as `resnet50-resunet` behind contrast-limited adaptive histogram equalization, on a split of 75 to 25.
 
-`python -m training train runs/r --data kaggle_3m --recipe clahe-resnet50-resunet --weights imagenet`: the whole
-course was not run yet, nor on a GPU. After the short one of `python -m benchmarks.recipes`, 47 minutes on two cores
+`python -m training train runs/r --data kaggle_3m --recipe clahe-resnet50-resunet --weights imagenet`: the whole course
+was not run yet, nor on a GPU. After the short one of `python -m training.experiments.recipes`, 47 minutes on two cores
 beside other work, from scratch, expect an AUC of 0.97, and of volumes through the gate a Dice of 0.57 in the mean.
 """
 

@@ -1,8 +1,8 @@
 """For small machines: a MobileNetV2 that detects, and a U-Net on another that stays as ImageNet left it.
 
 `python -m training train runs/r --data kaggle_3m --recipe mobilenetv2-unet --weights imagenet`: the whole course was
-not run yet, nor on a GPU. After the short one of `python -m benchmarks.recipes`, 50 minutes on two cores beside other
-work, expect an AUC of 0.99, and of volumes without gate a Dice of 0.76 in the mean and 0.82 in the median.
+not run yet, nor on a GPU. After the short one of `python -m training.experiments.recipes`, 50 minutes on two cores
+beside other work, expect an AUC of 0.99, and of volumes without gate a Dice of 0.76 in the mean and 0.82 in the median.
 """
 
 from training.recipe import Phase, Recipe, Stage

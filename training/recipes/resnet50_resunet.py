@@ -1,8 +1,8 @@
 """A ResNet50 that detects, and a ResUNet that learned from tumor slices only.
 
 `python -m training train runs/r --data kaggle_3m --recipe resnet50-resunet --weights imagenet`: the whole course was
-not run yet, nor on a GPU. After the short one of `python -m benchmarks.recipes`, 21 minutes on two cores, from
-scratch, expect an AUC of 0.93, and of volumes without gate a Dice of 0.55 in the mean and 0.62 in the median.
+not run yet, nor on a GPU. After the short one of `python -m training.experiments.recipes`, 21 minutes on two cores,
+from scratch, expect an AUC of 0.93, and of volumes without gate a Dice of 0.55 in the mean and 0.62 in the median.
 """
 
 from training.recipe import Phase, Recipe, Stage

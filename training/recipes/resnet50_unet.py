@@ -1,8 +1,8 @@
 """A U-Net with a ResNet50 as its encoder, and the Dice loss. Its strongest pixel answers for a detector.
 
 `python -m training train runs/r --data kaggle_3m --recipe resnet50-unet --weights imagenet`: the whole course was not
-run yet, nor on a GPU. After the short one of `python -m benchmarks.recipes`, 48 minutes on two cores beside other
-work, from scratch, expect an AUC of 0.95, and of volumes without gate a Dice of 0.65 in the mean and 0.76 in the
+run yet, nor on a GPU. After the short one of `python -m training.experiments.recipes`, 48 minutes on two cores beside
+other work, from scratch, expect an AUC of 0.95, and of volumes without gate a Dice of 0.65 in the mean and 0.76 in the
 median.
 """
 

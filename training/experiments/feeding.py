@@ -1,4 +1,4 @@
-"""`python -m benchmarks.feeding`: whether batches are prepared faster than a network takes them.
+"""`python -m training.experiments.feeding`: whether batches are prepared faster than a network takes them.
 
 The same epoch of phantoms is prepared alone, and then prepared while the flagship trains on it, for each of its phases.
 """
@@ -6,8 +6,6 @@ The same epoch of phantoms is prepared alone, and then prepared while the flagsh
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 from rich.console import Console

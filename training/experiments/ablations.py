@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ablations --data kaggle_3m`: what each choice is worth, and what a leak pretends.
+"""`python -m training.experiments.ablations --data kaggle_3m`: what each choice is worth, and what a leak pretends.
 
 `resunet_multitask` at a fifth of its arithmetic, a short course, the same split by patient; each row differs from the
 first in one choice, the last in two. The last rows are split by slice, as many notebooks do: neighbouring slices of a
@@ -6,14 +6,11 @@ patient are on both sides. Runs are kept in `build/ablations` and carried on. Wr
 """
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from benchmarks.courses import Summary, judged, write_table
 from training.data import Dataset, holdout_split, read_kaggle
+from training.experiments.courses import Summary, judged, write_table
 from training.recipe import Phase, Recipe, Stage
 
 FOLDER = Path("build/ablations")

@@ -1,21 +1,18 @@
-"""`python -m benchmarks.recipes --data kaggle_3m`: every recipe in one table, trained on the same patients.
+"""`python -m training.experiments.recipes --data kaggle_3m`: every recipe in one table, trained on the same patients.
 
 Without an accelerator the courses are cut to what two cores do in minutes: they show that a recipe learns, not how far
 it would get. `--full` takes them as the recipes have them. The patients are those of a cross-validation's first fold,
 so that its run can be laid into `build/recipes/flagship`; runs are kept there and carried on. Milliseconds are those of
-`benchmarks.costs`. Writes `build/recipes/recipes.md`.
+`training.experiments.costs`. Writes `build/recipes/recipes.md`.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from benchmarks.costs import measured
-from benchmarks.courses import COLUMNS, Summary, judged, write_table
 from training.crossvalidate import FOLDS
 from training.data import fold_splits, read_kaggle
+from training.experiments.costs import measured
+from training.experiments.courses import COLUMNS, Summary, judged, write_table
 from training.recipes import find
 from training.report.frame import number
 

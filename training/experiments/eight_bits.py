@@ -1,22 +1,18 @@
-"""`python -m benchmarks.eight_bits --crossvalidation RUN --data kaggle_3m`: what rounding to 8 bits costs.
+"""`python -m training.experiments.eight_bits --crossvalidation RUN --data kaggle_3m`: what rounding to 8 bits costs.
 
 The networks of each fold are written as `export` writes them, in full precision and in 8 bits, and both answer about
 the patients that they did not learn from. Writes `build/eight_bits/eight_bits.md`.
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.courses import Column, Summary, write_table
 from gliogate.contract import DETECTOR, SEGMENTER
 from training.answers import Answers
 from training.calibrate import Calibration
@@ -24,6 +20,7 @@ from training.data import Dataset, read_kaggle
 from training.eight_bits import FILE as CPU_FILE
 from training.eight_bits import round_to_8_bits
 from training.evaluate import folds_of
+from training.experiments.courses import Column, Summary, write_table
 from training.export import networks_to_serve
 from training.joined import joined
 from training.onnx_files import answer, answer_on_cpu, write_onnx

@@ -1,19 +1,16 @@
-"""`python -m benchmarks.costs`: what a slice costs in the networks of every recipe.
+"""`python -m training.experiments.costs`: what a slice costs in the networks of every recipe.
 
 The networks are as their recipes have them, untrained: weights cost the same whatever they have learned. They are
 written in ONNX and in 32 bits, and timed in turns on this machine, in batches of 16. Writes `build/costs/costs.md`.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -22,10 +19,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.courses import write_table
 from gliogate.contract import IMAGE
 from training.calibration import PlattScaling
 from training.data import phantoms
+from training.experiments.courses import write_table
 from training.export import giving_probabilities
 from training.models.cost import multiply_adds
 from training.networks import combined, untrained

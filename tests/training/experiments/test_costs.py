@@ -1,8 +1,8 @@
-"""What a slice costs in a recipe's networks."""
+"""What `training.experiments.costs` tells of a slice: arithmetic and milliseconds of a recipe's networks."""
 
 import pytest
 
-from benchmarks.costs import TABLE, measured
+from training.experiments.costs import TABLE, measured
 from training.recipe import Phase, Recipe, Stage
 
 
