@@ -30,7 +30,7 @@ def shipped_server(shipped_repository):
 
 @pytest.fixture(scope="session")
 def tiny_repository(shipped_repository, tmp_path_factory):
-    """The shipped configurations and gate around the tiny networks; the thresholds are 0.5."""
+    """The shipped configurations and the gate's source around the tiny networks; the thresholds are 0.5."""
     return build_repository(shipped_repository, tmp_path_factory.mktemp("tiny") / "model_repository")
 
 

@@ -1,7 +1,7 @@
 """A model repository whose networks are so small that their answers are known by heart.
 
 The detector answers the mean of the FLAIR channel / 255, the segmenter every pixel of the FLAIR channel / 255. The
-configurations and the gate are the shipped ones; the operating point is 0.5 and 0.5.
+configurations are the shipped ones, the gate is the source's; the operating point is 0.5 and 0.5.
 """
 
 import json
@@ -16,6 +16,7 @@ from gliogate import contract
 
 FLAIR = contract.CHANNELS.index("FLAIR")
 PRE_CONTRAST = contract.CHANNELS.index("pre-contrast")
+GATE = Path(__file__).parents[2] / "gate"
 IR_VERSION, OPSET = 10, 20
 NETWORK_FILES = ("model.onnx", "model_cpu.onnx")
 """In full precision, and as a CPU is served; the tiny ones are the same."""
@@ -27,7 +28,7 @@ _POISONED_COLUMNS = 8
 
 
 def build_repository(shipped: Path, destination: Path) -> Path:
-    """Copies the shipped configurations and gate, and puts the tiny networks beside them as version 1."""
+    """Copies the shipped configurations and the gate's source, and puts the tiny networks beside them as version 1."""
     for model in contract.MODELS:
         version = destination / model.name / "1"
         version.mkdir(parents=True)
@@ -38,7 +39,7 @@ def build_repository(shipped: Path, destination: Path) -> Path:
         if model is not contract.ENSEMBLE:
             for name in NETWORK_FILES:
                 onnx.save(_network(model), version / name)
-    for code in newest_version(shipped).glob("*.py"):
+    for code in GATE.glob("*.py"):
         shutil.copy(code, destination / contract.ENSEMBLE.name / "1")
     operating_point = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}
     (destination / contract.ENSEMBLE.name / "1" / "operating_point.json").write_text(json.dumps(operating_point))

@@ -1,9 +1,10 @@
-"""The gate as array code. The networks are functions of the slices' FLAIR channel; every call of them is counted."""
+"""The gate's source, `gate/gating.py`, as array code.
 
-import importlib.util
+The networks are functions of the slices' FLAIR channel; every call of them is counted.
+"""
+
 import json
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from support.device_arrays import Device, DeviceArray
 from support.tiny_networks import FLAIR, newest_version, slices
 
+from gate import gating
 from gliogate import contract
 
 ALL = frozenset(tensor.name for tensor in contract.ENSEMBLE.outputs)
@@ -19,16 +21,6 @@ MASK = contract.TUMOR_MASK.name
 MASK_PROBABILITY = contract.MASK_PROBABILITY.name
 SEGMENTED = contract.SEGMENTED.name
 THRESHOLDS = contract.THRESHOLDS.name
-
-
-@pytest.fixture(scope="session")
-def gating(shipped_repository):
-    """The module beside the gate's model.py, which no package holds."""
-    path = newest_version(shipped_repository) / "gating.py"
-    spec = importlib.util.spec_from_file_location("gating", path)
-    module = sys.modules["gating"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Network:
@@ -57,7 +49,7 @@ def segment():
 
 
 @pytest.fixture
-def request_for(gating):
+def request_for():
     """Makes requests that start from an operating point of 0.5 and 0.5."""
     operating_point = gating.Settings(detection_threshold=0.5, mask_threshold=0.5)
 
@@ -67,7 +59,7 @@ def request_for(gating):
     return make
 
 
-def test_only_the_slices_that_pass_are_segmented_from_all_requests_together(gating, request_for, detect, segment):
+def test_only_the_slices_that_pass_are_segmented_from_all_requests_together(request_for, detect, segment):
     first, second, third = gating.run(
         [request_for(0.25, 0.75), request_for(0.0), request_for(1.0, 0.125, 0.625)], detect, segment
     )
@@ -82,7 +74,7 @@ def test_only_the_slices_that_pass_are_segmented_from_all_requests_together(gati
     assert third[MASK].mean(axis=(1, 2)).tolist() == [1.0, 0.0, 0.625]
 
 
-def test_outputs_have_the_types_and_shapes_of_the_contract(gating, request_for, detect, segment):
+def test_outputs_have_the_types_and_shapes_of_the_contract(request_for, detect, segment):
     (outcome,) = gating.run([request_for(0.75, 0.25, 1.0)], detect, segment)
 
     for tensor in contract.ENSEMBLE.outputs:
@@ -90,7 +82,7 @@ def test_outputs_have_the_types_and_shapes_of_the_contract(gating, request_for, 
         assert outcome[tensor.name].dtype == {"FP32": np.float32, "UINT8": np.uint8, "BOOL": bool}[tensor.dtype]
 
 
-def test_a_probability_that_equals_the_threshold_opens_the_gate(gating, request_for, detect, segment):
+def test_a_probability_that_equals_the_threshold_opens_the_gate(request_for, detect, segment):
     level = 0.70703125  # 181 of 256 columns
     just_above = float(np.nextafter(np.float32(level), np.float32(1)))
     at, above = gating.run(
@@ -103,7 +95,7 @@ def test_a_probability_that_equals_the_threshold_opens_the_gate(gating, request_
     assert above[SEGMENTED].item() is False
 
 
-def test_thresholds_compare_in_the_precision_of_the_probability(gating, request_for, segment):
+def test_thresholds_compare_in_the_precision_of_the_probability(request_for, segment):
     def detect(images):
         return np.full((len(images), 1), 0.7, np.float32)  # below 0.7 in FP64
 
@@ -112,7 +104,7 @@ def test_thresholds_compare_in_the_precision_of_the_probability(gating, request_
     assert outcome[SEGMENTED].item() is True
 
 
-def test_every_request_has_its_own_settings(gating, request_for, detect, segment):
+def test_every_request_has_its_own_settings(request_for, detect, segment):
     always, never, strict, lax = gating.run(
         [
             request_for(0.25, gate="always"),
@@ -131,7 +123,7 @@ def test_every_request_has_its_own_settings(gating, request_for, detect, segment
     assert (lax[SEGMENTED].item(), lax[MASK].mean()) == (True, 0.75)
 
 
-def test_mask_thresholds_hold_for_their_own_rows(gating, request_for, detect):
+def test_mask_thresholds_hold_for_their_own_rows(request_for, detect):
     def segment(images):
         return np.full(images.shape[:3], 0.5, np.float32)
 
@@ -164,7 +156,7 @@ def test_mask_thresholds_hold_for_their_own_rows(gating, request_for, detect):
     ],
 )
 def test_networks_run_only_for_outputs_that_need_them(
-    gating, request_for, detect, segment, outputs, parameters, detector_calls, segmenter_calls
+    request_for, detect, segment, outputs, parameters, detector_calls, segmenter_calls
 ):
     (outcome,) = gating.run([request_for(1.0, outputs=outputs, **parameters)], detect, segment)
 
@@ -173,14 +165,14 @@ def test_networks_run_only_for_outputs_that_need_them(
     assert segment.calls == segmenter_calls
 
 
-def test_a_request_that_asks_for_probabilities_only_adds_no_rows_to_the_segmenter(gating, request_for, detect, segment):
+def test_a_request_that_asks_for_probabilities_only_adds_no_rows_to_the_segmenter(request_for, detect, segment):
     gating.run([request_for(1.0, outputs=[PROBABILITY]), request_for(1.0)], detect, segment)
 
     assert detect.calls == [2]
     assert segment.calls == [1]
 
 
-def test_a_request_alone_is_not_copied(gating, request_for, segment):
+def test_a_request_alone_is_not_copied(request_for, segment):
     request = request_for(0.0)
     seen = []
 
@@ -193,7 +185,7 @@ def test_a_request_alone_is_not_copied(gating, request_for, segment):
     assert seen == [True]
 
 
-def test_a_segmenter_that_fails_fails_only_those_who_needed_it(gating, request_for, detect, segment):
+def test_a_segmenter_that_fails_fails_only_those_who_needed_it(request_for, detect, segment):
     segment.error = RuntimeError("out of memory")
     shut, opened, probability_only = gating.run(
         [request_for(0.25), request_for(0.25, 0.75), request_for(1.0, outputs=[PROBABILITY])], detect, segment
@@ -204,7 +196,7 @@ def test_a_segmenter_that_fails_fails_only_those_who_needed_it(gating, request_f
     assert probability_only == {PROBABILITY: np.float32(1.0)}
 
 
-def test_a_detector_that_fails_fails_only_those_who_needed_it(gating, request_for, detect, segment):
+def test_a_detector_that_fails_fails_only_those_who_needed_it(request_for, detect, segment):
     detect.error = RuntimeError("out of memory")
     normal, always = gating.run([request_for(0.75), request_for(0.75, gate="always", outputs=[MASK])], detect, segment)
 
@@ -213,13 +205,13 @@ def test_a_detector_that_fails_fails_only_those_who_needed_it(gating, request_fo
     assert segment.calls == [1]
 
 
-def test_a_network_with_the_wrong_number_of_answers_fails_the_requests(gating, request_for, segment):
+def test_a_network_with_the_wrong_number_of_answers_fails_the_requests(request_for, segment):
     (outcome,) = gating.run([request_for(0.0, 1.0)], lambda _: np.zeros((3, 1), np.float32), segment)
 
     assert isinstance(outcome, ValueError)
 
 
-def test_cancelled_requests_are_dropped_before_each_network(gating, request_for, detect, segment):
+def test_cancelled_requests_are_dropped_before_each_network(request_for, detect, segment):
     early = request_for(1.0, is_cancelled=lambda: True)
     late = request_for(1.0, is_cancelled=lambda: bool(detect.calls))
     patient = request_for(1.0)
@@ -234,7 +226,7 @@ def test_cancelled_requests_are_dropped_before_each_network(gating, request_for,
 
 @pytest.mark.parametrize("value", [0, 1, 0.25, "0.25", np.float32(0.5)])
 @pytest.mark.parametrize("name", [contract.DETECTION_THRESHOLD, contract.MASK_THRESHOLD])
-def test_thresholds_may_be_numbers_and_numerals(gating, name, value):
+def test_thresholds_may_be_numbers_and_numerals(name, value):
     settings = gating.Settings(0.5, 0.5).updated({name: value})
 
     assert getattr(settings, name) == float(value)
@@ -242,7 +234,7 @@ def test_thresholds_may_be_numbers_and_numerals(gating, name, value):
 
 @pytest.mark.parametrize("value", [True, False, None, math.nan, math.inf, -0.1, 1.1, "", "half", "nan", [0.5], {}])
 @pytest.mark.parametrize("name", [contract.DETECTION_THRESHOLD, contract.MASK_THRESHOLD])
-def test_a_threshold_out_of_range_is_named_with_what_was_found_and_expected(gating, name, value):
+def test_a_threshold_out_of_range_is_named_with_what_was_found_and_expected(name, value):
     with pytest.raises(gating.InvalidValueError) as error:
         gating.Settings(0.5, 0.5).updated({name: value})
 
@@ -250,24 +242,24 @@ def test_a_threshold_out_of_range_is_named_with_what_was_found_and_expected(gati
 
 
 @pytest.mark.parametrize("value", ["Auto", "", 0, True, None, ["auto"]])
-def test_a_gate_of_another_kind_is_refused(gating, value):
+def test_a_gate_of_another_kind_is_refused(value):
     with pytest.raises(gating.InvalidValueError, match=r"^gate is .*, expected one of auto, always, never$"):
         gating.Settings(0.5, 0.5).updated({contract.GATE: value})
 
 
-def test_an_unknown_parameter_is_refused_by_name(gating):
+def test_an_unknown_parameter_is_refused_by_name():
     with pytest.raises(gating.InvalidValueError, match="unknown parameter 'threshold', expected detection_threshold,"):
         gating.Settings(0.5, 0.5).updated({"threshold": 0.5})
 
 
-def test_the_gate_knows_the_names_of_the_contract(gating):
+def test_the_gate_knows_the_names_of_the_contract():
     names = {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED, gating.THRESHOLDS}
     assert names == ALL
     assert gating.GATE_MODES == contract.GATE_MODES
     assert set(gating.Settings.__dataclass_fields__) == set(contract.PARAMETERS)
 
 
-def test_the_shipped_operating_point_is_valid(gating, shipped_repository):
+def test_the_shipped_operating_point_is_valid(shipped_repository):
     settings = gating.read_operating_point(newest_version(shipped_repository) / "operating_point.json")
 
     assert settings.gate == "auto"
@@ -283,7 +275,7 @@ def test_the_shipped_operating_point_is_valid(gating, shipped_repository):
         ({"detection_threshold": 1.5, "mask_threshold": 0.5}, "detection_threshold is 1.5, expected"),
     ],
 )
-def test_a_bad_operating_point_names_its_file(gating, tmp_path, document, reason):
+def test_a_bad_operating_point_names_its_file(tmp_path, document, reason):
     path = tmp_path / "operating_point.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
 
@@ -296,7 +288,7 @@ def test_a_bad_operating_point_names_its_file(gating, tmp_path, document, reason
 
 @pytest.mark.parametrize("lies_there", [False, True], ids=["from the host", "from the device"])
 def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
-    gating, request_for, detect, segment, lies_there
+    request_for, detect, segment, lies_there
 ):
     requests = [request_for(0.25, 0.75), request_for(0.0, mask_threshold=0.25), request_for(1.0, 0.125, 0.625)]
     expected = gating.run(requests, detect, segment)
@@ -319,7 +311,7 @@ def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
         assert {name for name, values in answer.items() if isinstance(values, DeviceArray)} == {MASK, MASK_PROBABILITY}
 
 
-def test_who_asks_for_the_thresholds_alone_wakes_no_network(gating, request_for, detect, segment):
+def test_who_asks_for_the_thresholds_alone_wakes_no_network(request_for, detect, segment):
     default, own = gating.run(
         [request_for(0.75, 0.25, outputs=[THRESHOLDS]), request_for(0.75, outputs=[THRESHOLDS], mask_threshold=0.25)],
         detect,
@@ -342,5 +334,5 @@ def test_who_asks_for_the_thresholds_alone_wakes_no_network(gating, request_for,
         ([8, 0, 0, 1], [[0, 1, 2], [3]]),
     ],
 )
-def test_a_large_batch_is_parted_between_requests(gating, rows, groups):
+def test_a_large_batch_is_parted_between_requests(rows, groups):
     assert [list(group) for group in gating.grouped(rows, 8)] == groups

@@ -1,0 +1,269 @@
+"""The gate as array code: join requests into one batch, detect, segment only the slices that pass, scatter back.
+
+Nothing here knows of Triton. Slices are UINT8 [rows, 256, 256, 3]. On a GPU the batch goes to the device once, and the
+masks made of it stay there: the array module is a parameter. What is decided on, a few numbers a slice, is always
+NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+TUMOR_PROBABILITY = "tumor_probability"
+TUMOR_MASK = "tumor_mask"
+MASK_PROBABILITY = "mask_probability"
+SEGMENTED = "segmented"
+THRESHOLDS = "thresholds"
+
+GATE_MODES = ("auto", "always", "never")
+
+Array = Any
+"""A NumPy array, or a CuPy one on a GPU."""
+
+
+class InvalidValueError(ValueError):
+    """A setting is unknown, or its value is not one that it can have."""
+
+
+class CancelledError(Exception):
+    """Nobody waits for this request's answer any more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a request may choose.
+
+    Attributes:
+        detection_threshold: a slice whose tumor probability reaches this, in [0, 1], is segmented.
+        mask_threshold: a pixel whose mask probability reaches this, in [0, 1], is tumor.
+        gate: `auto` goes by the detection threshold; `always` and `never` segment every slice and none.
+    """
+
+    detection_threshold: float
+    mask_threshold: float
+    gate: str = "auto"
+
+    @property
+    def bar(self) -> float:
+        """The probability that opens the gate, infinite where the probability does not matter."""
+        return {"always": -math.inf, "never": math.inf}.get(self.gate, self.detection_threshold)
+
+    def updated(self, values: Mapping[str, object]) -> Settings:
+        """Returns these settings with `values` in place of some.
+
+        Raises:
+            InvalidValueError: a name is unknown, or a value is out of range; names it, what was found and expected.
+        """
+        return replace(self, **{name: _checked(name, value) for name, value in values.items()})
+
+
+def read_operating_point(path: Path) -> Settings:
+    """Reads the thresholds that requests start from.
+
+    Raises:
+        InvalidValueError: the file is not JSON, or a threshold is missing or out of range; names the file.
+        OSError: the file cannot be read.
+    """
+    thresholds = ("detection_threshold", "mask_threshold")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise InvalidValueError(f"expected a JSON object, found {document!r}")
+        if missing := [name for name in thresholds if name not in document]:
+            raise InvalidValueError(f"{' and '.join(missing)} missing")
+        return Settings(**{name: _checked(name, document[name]) for name in thresholds})
+    except ValueError as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+
+
+def _checked(name: str, value: object) -> Any:
+    if name == "gate":
+        if value not in GATE_MODES:
+            raise InvalidValueError(f"gate is {value!r}, expected one of {', '.join(GATE_MODES)}")
+        return value
+    if name not in ("detection_threshold", "mask_threshold"):
+        raise InvalidValueError(f"unknown parameter '{name}', expected detection_threshold, mask_threshold or gate")
+    try:
+        # A bool is an int to Python, and a mistake here.
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 <= number <= 1.0:
+        raise InvalidValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+    return number
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request for the gate.
+
+    Attributes:
+        images: UINT8 [rows, 256, 256, 3].
+        settings: what it chose.
+        outputs: the names of the outputs that it asks for; only these are computed.
+        is_cancelled: whether nobody waits for the answer any more.
+    """
+
+    images: Array
+    settings: Settings
+    outputs: frozenset[str]
+    is_cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def needs_detector(self) -> bool:
+        """Whether an output depends on what the detector says."""
+        told = self.outputs - {THRESHOLDS}
+        return TUMOR_PROBABILITY in told or (self.settings.gate == "auto" and bool(told))
+
+    @property
+    def needs_segmenter(self) -> bool:
+        """Whether slices that pass are to be segmented."""
+        return not self.outputs.isdisjoint((TUMOR_MASK, MASK_PROBABILITY))
+
+
+@dataclass
+class Tally:
+    """What became of a batch's slices.
+
+    Attributes:
+        rows: how many there are.
+        opened: how many of those that a mask was asked for the segmenter was to see.
+        shut: how many of them it was not.
+    """
+
+    rows: int = 0
+    opened: int = 0
+    shut: int = 0
+
+
+def grouped(rows: Sequence[int], at_once: int) -> list[range]:
+    """Parts a batch's requests, in their order, into groups that are answered one after the other.
+
+    Args:
+        rows: how many slices each request has.
+        at_once: how many a group has at most, if no request of it has more by itself.
+
+    Returns:
+        The requests' indices, group by group; no group is empty.
+    """
+    starts, sum_of_rows = [0], 0
+    for index, count in enumerate(rows):
+        if index > starts[-1] and sum_of_rows + count > at_once:
+            starts.append(index)
+            sum_of_rows = 0
+        sum_of_rows += count
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
+
+
+def run(
+    requests: Sequence[Request],
+    detect: Callable[[Array], Array],
+    segment: Callable[[Array], Array],
+    xp: ModuleType = np,
+    tally: Tally | None = None,
+) -> list[dict[str, Array] | Exception]:
+    """Answers several requests with at most one call of each network.
+
+    Args:
+        requests: at least one; their rows are joined in this order.
+        detect: slices to tumor probabilities, FP32 [rows, 1].
+        segment: slices to mask probabilities, FP32 [rows, 256, 256].
+        xp: the array module that the batch is worked on with, `numpy` or `cupy`.
+        tally: is added to.
+
+    Returns:
+        For every request the outputs that it asked for, by name, or the exception that failed it: `CancelledError`, or
+        whatever a network raised. A network's exception fails only the requests that needed it.
+    """
+    batch = _Batch(requests, xp)
+
+    batch.drop_cancelled()
+    probability = xp.zeros((len(batch.images), 1), np.float32)
+    batch.ask(detect, batch.rows_of(lambda request: request.needs_detector), answers=probability)
+    if xp is not np:
+        probability = xp.asnumpy(probability)
+
+    # Compared as FP32, the type that clients see the probability in: one equal to the threshold opens the gate.
+    opened = probability >= batch.rows_with([(request.settings.bar,) for request in requests])
+
+    batch.drop_cancelled()
+    wanted = batch.rows_of(lambda request: request.needs_segmenter)
+    passed = opened[:, 0] & wanted
+    if tally is not None:
+        tally.rows += len(batch.images)
+        tally.opened += int(passed.sum())
+        tally.shut += int((wanted & ~passed).sum())
+    thresholds = batch.rows_with([(r.settings.detection_threshold, r.settings.mask_threshold) for r in requests])
+    outputs = {TUMOR_PROBABILITY: probability, SEGMENTED: opened, THRESHOLDS: thresholds}
+    if wanted.any():
+        mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
+        batch.ask(segment, passed, answers=mask_probability)
+        mask = mask_probability >= xp.asarray(thresholds[:, 1:])[:, np.newaxis]
+        # A threshold of 0 is reached by pixels that nobody looked at.
+        mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
+        outputs |= {TUMOR_MASK: mask.view(np.uint8), MASK_PROBABILITY: mask_probability}
+    return [
+        batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
+        for index, (request, rows) in enumerate(zip(requests, batch.slices, strict=True))
+    ]
+
+
+class _Batch:
+    """The joined rows of several requests, and who of them has failed.
+
+    Attributes:
+        images: UINT8 [rows, 256, 256, 3].
+        slices: the rows of every request.
+        errors: what failed a request, by its index.
+    """
+
+    def __init__(self, requests: Sequence[Request], xp: ModuleType) -> None:
+        self._requests = requests
+        self._xp = xp
+        lengths = [len(request.images) for request in requests]
+        ends = np.cumsum(lengths).tolist()
+        self.slices = [slice(end - length, end) for length, end in zip(lengths, ends, strict=True)]
+        self._owner = np.repeat(np.arange(len(requests)), lengths)
+        images = [request.images for request in requests]
+        # What comes from the host is joined there, so that it goes to the device in one piece.
+        home = np if all(isinstance(array, np.ndarray) for array in images) else xp
+        # One request alone, the common case on a quiet server, is not copied.
+        joined = images[0] if len(images) == 1 else home.concatenate([home.asarray(array) for array in images])
+        self.images = xp.asarray(joined)
+        self.errors: dict[int, Exception] = {}
+
+    def drop_cancelled(self) -> None:
+        """Fails the requests that nobody waits for any more."""
+        for index, request in enumerate(self._requests):
+            if index not in self.errors and request.is_cancelled():
+                self.errors[index] = CancelledError("the request was cancelled")
+
+    def rows_with(self, values: Sequence[tuple[float, ...]]) -> np.ndarray:
+        """Returns FP32 [rows, K]: the K values of every request, repeated for each of its rows."""
+        return np.array(values, np.float32)[self._owner]
+
+    def rows_of(self, wanted: Callable[[Request], bool]) -> np.ndarray:
+        """Returns BOOL [rows]: the rows of requests that are wanted and have not failed."""
+        chosen = [index not in self.errors and wanted(request) for index, request in enumerate(self._requests)]
+        return np.array(chosen, bool)[self._owner]
+
+    def ask(self, network: Callable[[Array], Array], rows: np.ndarray, *, answers: Array) -> None:
+        """Asks a network about the chosen rows, and puts its answers there; if it fails, so do their requests."""
+        if not rows.any():
+            return
+        picked = slice(None) if rows.all() else self._xp.asarray(np.flatnonzero(rows))
+        try:
+            answers[picked] = network(self.images[picked])
+        except Exception as error:
+            # Whatever it is, it belongs to these requests and to no other.
+            self.errors.update(dict.fromkeys(self._owner[rows].tolist(), error))

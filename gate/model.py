@@ -1,0 +1,208 @@
+"""The gate on Triton: turns requests into arrays for `gating`, and what it makes of them into responses.
+
+Each network is called at most once for a group of requests, through BLS, and in the gate's own version: an operating
+point says nothing of other networks. Triton never hands over more rows than the gate's `max_batch_size`, and the
+networks take as many. An instance on a GPU works on its slices and masks there, with CuPy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from . import gating
+from .counters import Counters, Stopwatch
+
+try:
+    import cupy
+except ImportError:
+    cupy = None
+
+
+class NetworkError(Exception):
+    """A network did not answer; `code` is Triton's own."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TritonPythonModel:
+    """One instance of the gate."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Reads the operating point of the version that is being loaded."""
+        version = Path(args["model_repository"]) / args["model_version"]
+        try:
+            self._operating_point = gating.read_operating_point(version / "operating_point.json")
+        except (OSError, gating.InvalidValueError) as error:
+            raise pb_utils.TritonModelException(str(error)) from error
+        self._version = args["model_version"]
+        self._rows_at_once = _rows_at_once(json.loads(args["model_config"]))
+        self._counters = Counters()
+        self._device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        if self._device is not None and cupy is None:
+            pb_utils.Logger.log_warn(f"{args['model_name']}: without CuPy slices and masks go through host memory")
+            self._device = None
+
+    def execute(self, requests: list[Any]) -> list[None]:
+        """Answers a batch, group by group; every answer was sent when this returns.
+
+        A request that is wrong fails alone.
+        """
+        with nullcontext() if self._device is None else cupy.cuda.Device(self._device):
+            read = [self._read(request) for request in requests]
+            for group in gating.grouped([_rows(each) for each in read], self._rows_at_once):
+                outcomes = self._answer(read[group.start : group.stop])
+                for index, outcome in zip(group, outcomes, strict=True):
+                    sender = requests[index].get_response_sender()
+                    sender.send(_response(outcome), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return [None] * len(requests)
+
+    def finalize(self) -> None:
+        """Ends what goes on beside the batches."""
+        self._counters.close()
+
+    def _answer(self, outcomes: list[Any]) -> list[Any]:
+        """What becomes of some requests: their outputs, or what failed them."""
+        watch, tally = Stopwatch(), gating.Tally()
+        with watch.stage("gate"):
+            valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
+            if valid:
+                batch = [outcomes[index] for index in valid]
+                # A client's tensor may lie in a GPU's memory even where the gate does not.
+                on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
+                answers = gating.run(
+                    batch,
+                    detect=partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
+                    segment=partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
+                    xp=np if on_host else cupy,
+                    tally=tally,
+                )
+                for index, answer in zip(valid, answers, strict=True):
+                    outcomes[index] = answer
+        self._count(outcomes, tally, watch)
+        return outcomes
+
+    def _count(self, outcomes: list[Any], tally: gating.Tally, watch: Stopwatch) -> None:
+        for outcome, amount in Counter(map(_name_of, outcomes)).items():
+            self._counters.requests.add(amount, outcome)
+        self._counters.slices.add(tally.opened, "opened")
+        self._counters.slices.add(tally.shut, "shut")
+        if tally.rows:
+            self._counters.count_batch(tally.rows)
+        for stage, seconds in watch.seconds.items():
+            self._counters.seconds.add(seconds, stage)
+        self._counters.tell_soon()
+
+    def _read(self, request: Any) -> gating.Request | Exception:
+        try:
+            return gating.Request(
+                images=_array(pb_utils.get_input_tensor_by_name(request, "image")),
+                settings=self._operating_point.updated(json.loads(request.parameters() or "{}")),
+                outputs=frozenset(request.requested_output_names()),
+                is_cancelled=request.is_cancelled,
+            )
+        except (gating.InvalidValueError, NetworkError) as error:
+            return error
+
+
+def _rows_at_once(config: dict[str, Any]) -> int:
+    """How many slices are worked on and answered at once: all of a batch, unless the configuration says fewer."""
+    text = config["parameters"].get("rows_at_once", {}).get("string_value", str(config["max_batch_size"]))
+    if not text.isdecimal() or int(text) == 0:
+        raise pb_utils.TritonModelException(f"parameter 'rows_at_once' is {text!r}, expected a positive number")
+    return int(text)
+
+
+def _rows(read: gating.Request | Exception) -> int:
+    return len(read.images) if isinstance(read, gating.Request) else 0
+
+
+def _infer(watch: Stopwatch, version: str, stage: str, output: str, images: gating.Array) -> gating.Array:
+    """Returns one output of a network, in the memory that the images are in."""
+    with watch.stage(stage):
+        return _ask(f"tumor_{stage}", version, output, images)
+
+
+def _ask(model: str, version: str, output: str, images: gating.Array) -> gating.Array:
+    on_host = isinstance(images, np.ndarray)
+    memory = (pb_utils.TRITONSERVER_MEMORY_CPU, 0) if on_host else (pb_utils.TRITONSERVER_MEMORY_GPU, images.device.id)
+    request = pb_utils.InferenceRequest(
+        model_name=model,
+        model_version=int(version),
+        inputs=[_tensor("image", images)],
+        requested_output_names=[output],
+        preferred_memory=pb_utils.PreferredMemory(*memory),
+    )
+    try:
+        response = request.exec()
+        if response.has_error():
+            error = response.error()
+            # In words alone Triton says that a network is not there; when the gate asks, it may be back already.
+            is_gone = error.message().endswith("is not ready.") or not _is_ready(model, version)
+            code = pb_utils.TritonError.UNAVAILABLE if is_gone else error.code()
+            raise NetworkError(f"{model}: {error.message()}", code)
+    except UnicodeDecodeError:  # Once in a while, what a server says of it that is stopping is no text.
+        raise NetworkError(f"{model} did not answer", pb_utils.TritonError.UNAVAILABLE) from None
+    answers = _array(pb_utils.get_output_tensor_by_name(response, output))
+    return answers if on_host else cupy.asarray(answers)
+
+
+def _is_ready(model: str, version: str) -> bool:
+    """Whether a network is there; a server that is stopping takes it away from under the gate."""
+    try:
+        return pb_utils.is_model_ready(model, version)
+    except pb_utils.TritonModelException:  # The server itself is not ready.
+        return False
+
+
+def _array(tensor: Any) -> gating.Array:
+    if tensor.is_cpu():
+        return tensor.as_numpy()
+    if cupy is None:
+        raise NetworkError(
+            f"tensor '{tensor.name()}' is in GPU memory, and CuPy is not installed", pb_utils.TritonError.UNSUPPORTED
+        )
+    return cupy.from_dlpack(tensor.to_dlpack())
+
+
+def _tensor(name: str, array: gating.Array) -> Any:
+    return pb_utils.Tensor(name, array) if isinstance(array, np.ndarray) else pb_utils.Tensor.from_dlpack(name, array)
+
+
+def _response(outcome: dict[str, gating.Array] | Exception) -> Any:
+    if isinstance(outcome, Exception):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(outcome), _code(outcome)))
+    return pb_utils.InferenceResponse([_tensor(name, array) for name, array in outcome.items()])
+
+
+def _name_of(outcome: dict[str, gating.Array] | Exception) -> str:
+    """An outcome as the counters have it."""
+    if not isinstance(outcome, Exception):
+        return "answered"
+    names = {
+        pb_utils.TritonError.INVALID_ARG: "invalid",
+        pb_utils.TritonError.CANCELLED: "cancelled",
+        pb_utils.TritonError.UNAVAILABLE: "unavailable",
+    }
+    return names.get(_code(outcome), "failed")
+
+
+def _code(error: Exception) -> int:
+    match error:
+        case NetworkError():
+            return error.code
+        case gating.InvalidValueError():
+            return pb_utils.TritonError.INVALID_ARG
+        case gating.CancelledError():
+            return pb_utils.TritonError.CANCELLED
+        case _:
+            return pb_utils.TritonError.INTERNAL
