@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
             print(arguments.output / "explore.html")
         elif arguments.command == "compare":
             import_module("training.compare").compare(arguments.runs, arguments.output)
+        elif arguments.command == "update-gate":
+            import_module("training.update_gate").update_gate(arguments.model_repository, force=arguments.force)
         else:
             import_keras()
             getattr(import_module("training.commands"), arguments.command)(arguments)
@@ -80,8 +82,15 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="prove a run's networks in ONNX and write the next version to serve")
     _add_run(export, "a run")
-    export.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="DIR")
+    _add_model_repository(export)
     _add_crossvalidation(export, "its figures stand for a run that learned from every patient")
+    export.add_argument("--force", action="store_true", help="even if it is worse than what is served")
+
+    update_gate = commands.add_parser(
+        "update-gate", help="write the next version to serve: the gate of gate/ around the networks that are served"
+    )
+    _add_model_repository(update_gate)
+    update_gate.add_argument("--force", action="store_true", help="even if it answers otherwise")
 
     compare = commands.add_parser("compare", help="several runs in one table")
     compare.add_argument(
@@ -99,6 +108,12 @@ def _add_run(command: argparse.ArgumentParser, meaning: str) -> None:
     command.add_argument("run", type=Path, metavar="RUN", help=meaning)
     _add_data(command)
     command.add_argument("--cache", type=Path, metavar="DIR", help="keep decoded slices here, to start faster")
+
+
+def _add_model_repository(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model-repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: %(default)s"
+    )
 
 
 def _add_recipe(command: argparse.ArgumentParser) -> None:

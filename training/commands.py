@@ -86,7 +86,8 @@ def export(arguments: Namespace) -> None:
     run = Run.open(arguments.run)
     if arguments.crossvalidation:
         _check_same_recipe(run, arguments.crossvalidation)
-    write_version(run, _dataset(arguments), arguments.model_repository, evidence=arguments.crossvalidation)
+    evidence, force = arguments.crossvalidation, arguments.force
+    write_version(run, _dataset(arguments), arguments.model_repository, evidence=evidence, force=force)
 
 
 def _judge(runs: Sequence[Run], dataset: Dataset, folder: Path, sensitivity: float) -> None:

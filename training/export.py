@@ -2,8 +2,6 @@
 
 import json
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,17 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from gliogate.contract import DETECTOR, ENSEMBLE, MASK_PROBABILITY, SEGMENTER, TUMOR_PROBABILITY, Model
+from gliogate.contract import (
+    DETECTOR,
+    ENSEMBLE,
+    MASK_PROBABILITY,
+    SEGMENTER,
+    SLICE_SIZE,
+    TUMOR_PROBABILITY,
+    Model,
+)
 from training import metadata
+from training.against_served import hold_against_served
 from training.answers import Answers
 from training.calibrate import FILE as OPERATING_POINT
 from training.calibrate import Calibration
@@ -20,14 +27,15 @@ from training.calibration import PlattScaling
 from training.data import Dataset, phantoms
 from training.eight_bits import FILE as CPU_FILE
 from training.eight_bits import write_for_cpu
-from training.errors import ParityError, RunError
-from training.files import replacing, write_json
+from training.errors import ParityError
+from training.models.cost import multiply_adds
 from training.networks import served_networks
 from training.onnx_files import TOLERANCE, answer_on_cpu, write_onnx
 from training.predict import predict
 from training.report.figures import summarize
 from training.run import Run
 from training.served import ask
+from training.versions import next_version
 
 logger = logging.getLogger(__name__)
 
@@ -38,53 +46,41 @@ PHANTOM_SEED = 7_000
 """A series that no training takes: those start at small seeds."""
 
 
-def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | None = None) -> int:
-    """Writes the next version of all three models, and the model card.
-
-    The version is built and served in a copy of the repository; the folders are moved into it last, so that a failure
-    leaves the repository as it was.
+def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | None = None, force: bool = False) -> None:
+    """Writes the next version of all three models, and the model card; see `next_version`.
 
     Args:
         run: trained and calibrated.
         dataset: slices, some of which the proof takes.
-        repository: a Triton model repository.
+        repository: a Triton model repository, or where one is to be made.
         evidence: the folder whose `summary.json` says how good it is; the run's own where None, a cross-validation's
             where the run learned from every patient.
-
-    Returns:
-        The number of the new version.
+        force: whether to write a version that is worse than what is served, or cannot be held against it.
 
     Raises:
-        RunError: the run was not trained, calibrated or evaluated, or the repository has no gate to take along.
+        RunError: the run was not trained, calibrated or evaluated, or the folder is no model repository.
+        WorseError: the run is worse than what is served, or cannot be held against it.
         ParityError: an ONNX file does not answer as the Keras network, or Triton not as the ONNX files.
     """
     keras.mixed_precision.set_dtype_policy("float32")
     calibration = Calibration.read(run.folder)
     summary = Run.read_json(evidence or run.folder, "summary.json", written_by="evaluate")
-    versions = metadata.versions_of(repository)
-    if not versions:
-        raise RunError(f"{repository}: no version of {ENSEMBLE.name} here, whose gate could go along")
-    version = max(versions) + 1
+    hold_against_served(summary, dataset, repository, force=force)
     some, judged = _spread(dataset, PARITY_SLICES), _spread(_strangers(run, dataset), JUDGED_SLICES)
 
-    with tempfile.TemporaryDirectory(dir=repository.resolve().parent, prefix=".export-") as name:
-        staging = Path(name) / repository.name
-        shutil.copytree(repository, staging)
-        folders = {model: _version_folder(staging, model, version) for model in (DETECTOR, SEGMENTER, ENSEMBLE)}
+    with next_version(repository) as version:
         parity, on_cpu = {}, {}
         for model, network in networks_to_serve(run, calibration).items():
-            path = folders[model] / "model.onnx"
+            path = version.folder(model) / "model.onnx"
             expected = predict(network, some.images)[model.outputs[0].name]
             parity[model.name] = write_onnx(network, path, model, some.images, expected)
             on_cpu[model.name] = write_for_cpu(path, model, some.images, judged, calibration.mask_threshold)
-        # The gate's code goes along: a version folder is whole, and never changes.
-        for file in (staging / ENSEMBLE.name / str(max(versions))).glob("*.py"):
-            shutil.copy(file, folders[ENSEMBLE])
-        calibration.write(folders[ENSEMBLE])
+        calibration.write(version.folder(ENSEMBLE))
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
-        served, on_phantoms = ask(staging, some, synthetic)
-        probability, masks = (answer_on_cpu(folders[model] / CPU_FILE, some.images) for model in (DETECTOR, SEGMENTER))
+        served, on_phantoms = ask(version.repository, some, synthetic)
+        files = (version.folder(model) / CPU_FILE for model in (DETECTOR, SEGMENTER))
+        probability, masks = (answer_on_cpu(file, some.images) for file in files)
         allowed = [max(TOLERANCE, on_cpu[model.name].served_difference) for model in (DETECTOR, SEGMENTER)]
         _check_served(served, probability[:, 0], masks, calibration.mask_threshold, *allowed)
         measured = {
@@ -94,23 +90,12 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
                 summarize(synthetic, on_phantoms, threshold=calibration.point.detection_threshold, resamples=1)
             ),
         }
-        point = json.loads((folders[ENSEMBLE] / OPERATING_POINT).read_text())
-        described = metadata.describe(
-            run, version=version, operating_point=point, parity=parity, on_cpu=on_cpu, metrics=measured
+        point = json.loads((version.folder(ENSEMBLE) / OPERATING_POINT).read_text())
+        version.describe(
+            metadata.describe(
+                run, operating_point=point, cost=_cost(run), parity=parity, on_cpu=on_cpu, metrics=measured
+            )
         )
-        described["sha256"] = metadata.hashes(staging, version)
-        write_json(folders[ENSEMBLE] / metadata.FILE, described)
-        card = metadata.card(described)
-
-        # The networks first: what has no gate is no version, to us and to a server that watches the repository.
-        for folder in folders.values():
-            target = repository / folder.relative_to(staging)
-            shutil.rmtree(target, ignore_errors=True)
-            folder.rename(target)
-    with replacing(repository / metadata.CARD) as partial:
-        partial.write_text(card)
-    logger.info("version %d is in %s", version, repository)
-    return version
 
 
 def networks_to_serve(run: Run, calibration: Calibration) -> dict[Model, keras.Model]:
@@ -186,9 +171,13 @@ def _headline(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _version_folder(repository: Path, model: Model, version: int) -> Path:
-    """A new folder for a version; what an export that died left under this number goes."""
-    folder = repository / model.name / str(version)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _cost(run: Run) -> dict[str, Any]:
+    """Of what is served: arithmetic for one slice, and for a gated one where 35% of the slices show tumor."""
+    detector, segmenter = served_networks(run)
+    arithmetic = {"detector": multiply_adds(detector), "segmenter": multiply_adds(segmenter)}
+    return {
+        "parameters": {"detector": detector.count_params(), "segmenter": segmenter.count_params()},
+        "multiply_adds": arithmetic,
+        "multiply_adds_of_a_gated_slice_at_35_percent": round(arithmetic["detector"] + 0.35 * arithmetic["segmenter"]),
+        "slice_size": SLICE_SIZE,
+    }

@@ -4,16 +4,16 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from gliogate.contract import ENSEMBLE, MODELS, SLICE_SIZE
-from training.eight_bits import Rounding
+from gliogate.contract import ENSEMBLE, MODELS
 from training.errors import RunError
-from training.models.cost import multiply_adds
-from training.networks import served_networks
-from training.run import Run
+
+if TYPE_CHECKING:
+    from training.eight_bits import Rounding
+    from training.run import Run
 
 FILE = "metadata.json"
 CARD = "MODEL_CARD.md"
@@ -40,33 +40,32 @@ MEANINGS = {
 
 
 def describe(
-    run: Run,
+    run: "Run",
     *,
-    version: int,
     operating_point: dict[str, Any],
+    cost: dict[str, Any],
     parity: dict[str, float],
-    on_cpu: dict[str, Rounding],
+    on_cpu: "dict[str, Rounding]",
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of `metadata.json`, but for the hashes.
+    """The content of `metadata.json`, but for what `NextVersion.describe` adds.
 
     Args:
         run: that the version comes from.
-        version: its number.
         operating_point: as the gate reads it.
+        cost: in parameters and arithmetic; see `training.export`.
         parity: for each network the largest difference between Keras and ONNX on real slices.
         on_cpu: for each network what became of it in 8 bits.
         metrics: what was measured, and how; see `training.export`.
     """
-    environment = Run.read_json(run.folder, "environment.json", written_by="train")
+    environment = run.read_json(run.folder, "environment.json", written_by="train")
     return {
-        "version": version,
         "intended_use": INTENDED_USE,
         "license": "Apache-2.0 for the code; the weights were trained on data under CC BY-NC-SA 4.0",
-        "tensors": _tensors(),
+        "tensors": tensors(),
         "data": DATA
         | {"training_patients": list(run.split.training), "validation_patients": list(run.split.validation)},
-        "cost": _cost(run),
+        "cost": cost,
         "parity": parity,
         "on_cpu": {name: asdict(rounding) for name, rounding in on_cpu.items()},
         "operating_point": operating_point,
@@ -77,9 +76,27 @@ def describe(
     }
 
 
+def tensors() -> list[dict[str, Any]]:
+    """What goes over the wire, as the contract has it."""
+    return [
+        {
+            "model": model.name,
+            "direction": direction,
+            "name": tensor.name,
+            "dtype": tensor.dtype,
+            "shape": ["batch", *tensor.shape],
+            "meaning": MEANINGS[tensor.name],
+        }
+        for model in MODELS
+        for direction, all_of_them in (("in", model.inputs), ("out", model.outputs))
+        for tensor in all_of_them
+    ]
+
+
 def hashes(repository: Path, version: int) -> dict[str, str]:
     """SHA-256 of every file of a version but the metadata, by its path in the repository."""
-    files = sorted(path for path in repository.glob(f"*/{version}/*") if path.is_file() and path.name != FILE)
+    files = sorted(path for path in repository.glob(f"*/{version}/**/*") if path.is_file())
+    files = [path for path in files if path.name != FILE and path.parent.name != "__pycache__"]
     return {str(path.relative_to(repository)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -113,31 +130,3 @@ def card(metadata: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("model_card.md").render(**metadata)
-
-
-def _tensors() -> list[dict[str, Any]]:
-    return [
-        {
-            "model": model.name,
-            "direction": direction,
-            "name": tensor.name,
-            "dtype": tensor.dtype,
-            "shape": ["batch", *tensor.shape],
-            "meaning": MEANINGS[tensor.name],
-        }
-        for model in MODELS
-        for direction, tensors in (("in", model.inputs), ("out", model.outputs))
-        for tensor in tensors
-    ]
-
-
-def _cost(run: Run) -> dict[str, Any]:
-    """Of what is served: arithmetic for one slice, and for a gated one where 35% of the slices show tumor."""
-    detector, segmenter = served_networks(run)
-    arithmetic = {"detector": multiply_adds(detector), "segmenter": multiply_adds(segmenter)}
-    return {
-        "parameters": {"detector": detector.count_params(), "segmenter": segmenter.count_params()},
-        "multiply_adds": arithmetic,
-        "multiply_adds_of_a_gated_slice_at_35_percent": round(arithmetic["detector"] + 0.35 * arithmetic["segmenter"]),
-        "slice_size": SLICE_SIZE,
-    }

@@ -16,14 +16,16 @@ from training.data import Dataset
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+IN_FLIGHT = 16
 
 
-def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
+def ask(repository: Path, *datasets: Dataset, in_flight: int = IN_FLIGHT) -> list[Answers]:
     """Serves a model repository and asks it about every slice twice: through the gate, and with the gate held open.
 
     Args:
         repository: a Triton model repository.
         datasets: slices to ask about.
+        in_flight: how many at a time, that the gate may join into a batch.
 
     Returns:
         The answers about each dataset.
@@ -35,7 +37,7 @@ def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
     while True:
         try:
             with EmbeddedServer(repository) as server, Client(server.url) as client:
-                return [_ask(client, dataset) for dataset in datasets]
+                return [_ask(client, dataset, in_flight) for dataset in datasets]
         except GliogateError as error:
             # On a machine that has far too much to do Triton takes processes of its own for dead.
             if attempt == ATTEMPTS:
@@ -44,8 +46,8 @@ def ask(repository: Path, *datasets: Dataset) -> list[Answers]:
             attempt += 1
 
 
-def _ask(client: Client, dataset: Dataset) -> Answers:
-    gated, held_open = (_analyses(client, dataset, gate) for gate in ("auto", "always"))
+def _ask(client: Client, dataset: Dataset, in_flight: int) -> Answers:
+    gated, held_open = (_analyses(client, dataset, gate, in_flight) for gate in ("auto", "always"))
     return Answers(
         probability=np.array([analysis.tumor_probability for analysis in gated], np.float32),
         opened=np.array([analysis.segmented for analysis in gated]),
@@ -53,8 +55,8 @@ def _ask(client: Client, dataset: Dataset) -> Answers:
     )
 
 
-def _analyses(client: Client, dataset: Dataset, gate: GateMode) -> list[Analysis]:
+def _analyses(client: Client, dataset: Dataset, gate: GateMode, in_flight: int) -> list[Analysis]:
     console = Console(stderr=True)
-    asked = client.analyze_many(dataset.images, gate=gate, timeout_s=300)
+    asked = client.analyze_many(dataset.images, in_flight=in_flight, gate=gate, timeout_s=300)
     description = "asking the server" if gate == "auto" else "asking it with the gate held open"
     return list(track(asked, description, total=len(dataset), console=console, disable=not console.is_terminal))

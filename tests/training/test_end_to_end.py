@@ -103,7 +103,8 @@ def exported(trained: Path, kaggle: Path, tmp_path_factory: pytest.TempPathFacto
     # What an export leaves that died between two of its last steps.
     (repository / "tumor_detector" / str(version)).mkdir()
     (repository / "tumor_detector" / str(version) / "model.onnx").write_bytes(b"half")
-    assert export(trained, kaggle, repository) == 0
+    # It knows little, and would be refused.
+    assert export(trained, kaggle, repository, "--force") == 0
     return Exported(repository, before, version)
 
 
@@ -134,12 +135,12 @@ def test_the_commands_that_only_look(trained: Path, kaggle: Path, tmp_path: Path
 def test_every_recipe_trains_is_evaluated_and_exported_as_served(
     name: str, kaggle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    repository, run = copy_of_the_repository(tmp_path), tmp_path / "run"
+    repository, run = tmp_path / "repository", tmp_path / "run"
 
     assert train(run, kaggle, *small(name), *thinner(name)) == 0
     assert json.loads((run / "summary.json").read_text())["slices"] > 0
     assert caplog.text.count("starts from nothing") == len(find(name).pretrainable)
-    # What is exported was held against what Triton answers, or this would fail.
+    # What is exported, here into a new folder, was held against what Triton answers, or this would fail.
     assert export(run, kaggle, repository) == 0
     assert newest_metadata(repository)[1]["recipe"]["name"] == name
 
@@ -179,7 +180,7 @@ def test_what_is_served_is_judged_on_strangers_only(
 def test_crossvalidation_of_the_flagship_judges_every_patient_and_vouches_for_a_run_on_all(
     kaggle: Path, tmp_path: Path
 ) -> None:
-    folds, final, repository = tmp_path / "folds", tmp_path / "final", copy_of_the_repository(tmp_path)
+    folds, final, repository = tmp_path / "folds", tmp_path / "final", tmp_path / "repository"
     choices = [*small("flagship"), *thinner("flagship")]
     assert main(["crossvalidate", str(folds), "--data", str(kaggle), "--folds", "2", *choices]) == 0
     summary = json.loads((folds / "summary.json").read_text())

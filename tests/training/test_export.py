@@ -32,7 +32,7 @@ def test_a_failed_proof_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     run = Run.create(tmp_path / "run", find("flagship"), Split(("a",), tuple(np.unique(dataset.patients).tolist())))
     point = OperatingPoint(0.5, 0.9, 1.0, 0.9, 1.0)
     Calibration(PlattScaling(1.0, 0.0), point, 0.5, run.split.validation).write(run.folder)
-    write_json(run.folder / "summary.json", {})
+    write_json(run.folder / "summary.json", {"cases": []})
     repository = tmp_path / "repository"
     for model in MODELS:
         (repository / model.name / "1").mkdir(parents=True)
@@ -42,5 +42,5 @@ def test_a_failed_proof_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("training.export.networks_to_serve", tiny)
     monkeypatch.setattr("training.onnx_files.TOLERANCE", -1.0)
     with pytest.raises(ParityError, match="weights in 32 bits differ from Keras by at most"):
-        export(run, dataset, repository)
+        export(run, dataset, repository, force=True)
     assert sorted(tmp_path.rglob("*")) == before

@@ -4,7 +4,6 @@ Two steps of each; that the networks of each learn from more is in docs/training
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import keras
 import pytest
 from support.courses import export, few_slices, small, train
 
-from gliogate.embedded import find_model_repository
 from training.metadata import newest_metadata
 from training.recipes import find, names
 
@@ -33,8 +31,7 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_it_trains_is_evaluated_and_exported_as_served(
     name: str, kaggle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    repository = Path(shutil.copytree(find_model_repository(None), tmp_path / "repository"))
-    run = tmp_path / "run"
+    repository, run = tmp_path / "repository", tmp_path / "run"
 
     assert train(run, kaggle, *small(name)) == 0
     assert json.loads((run / "summary.json").read_text())["slices"] > 0

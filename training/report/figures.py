@@ -22,6 +22,7 @@ class _Patient:
 
     Attributes:
         name: of the patient.
+        probability: of tumor, shape (N,).
         opened: at which slices the gate opened, shape (N,).
         gate: those slices held against the ones that show tumor, counts of shape (N,).
         pixels: predicted pixels held against true ones, counts of shape (N,).
@@ -29,6 +30,7 @@ class _Patient:
     """
 
     name: str
+    probability: NDArray[np.float32]
     opened: NDArray[np.bool_]
     gate: Confusion
     pixels: Confusion
@@ -36,15 +38,21 @@ class _Patient:
 
     def case(self) -> dict[str, Any]:
         gate = self.gate.total()
+        shows_tumor = self.gate.true_positive + self.gate.false_negative > 0
         return {
             "patient": self.name,
             "slices": len(self.opened),
             "tumor_slices": int(gate.true_positive + gate.false_negative),
             "tumor_slices_missed": int(gate.false_negative),
             "clear_slices_opened": int(gate.false_positive),
+            "probabilities": {"tumor": self._told(shows_tumor), "clear": self._told(~shows_tumor)},
             "through_gate": self._volume(self.pixels.gated(self.opened), self.opened),
             "without_gate": self._volume(self.pixels, np.ones_like(self.opened)),
         }
+
+    def _told(self, rows: NDArray[np.bool_]) -> list[float]:
+        """Probabilities to six digits: what counts is their order."""
+        return [float(f"{probability:.6g}") for probability in self.probability[rows]]
 
     def _volume(self, pixels: Confusion, opened: NDArray[np.bool_]) -> dict[str, Any]:
         volume = pixels.total()
@@ -72,7 +80,8 @@ def summarize(dataset: Dataset, answers: Answers, *, threshold: float, resamples
     Returns:
         The content of `summary.json`, JSON-safe. `detector` counts slices; `through_gate` and `without_gate` measure
         masks, with a slice at which the gate stayed shut as an empty mask or as if it had opened; `cases` has the
-        counts of each patient. Figures that end in `_interval` are 95% bootstrap intervals over patients.
+        counts of each patient, and the probabilities of his slices with tumor and without. Figures that end in
+        `_interval` are 95% bootstrap intervals over patients.
     """
     patients = [_count(name, dataset.at(rows), answers, rows) for name, rows in dataset.volumes()]
     cases = [patient.case() for patient in patients]
@@ -95,7 +104,7 @@ def _count(name: str, truth: Dataset, answers: Answers, rows: NDArray[np.intp]) 
     predicted, opened = answers.masks[rows], answers.opened[rows]
     outlines = [OutlineDistances.between(*masks) for masks in zip(predicted, truth.masks, strict=True)]
     pixels = Confusion.of(predicted, truth.masks, axis=(1, 2))
-    return _Patient(name, opened, Confusion.of(opened, truth.tumor), pixels, outlines)
+    return _Patient(name, answers.probability[rows], opened, Confusion.of(opened, truth.tumor), pixels, outlines)
 
 
 def _detector(dataset: Dataset, answers: Answers, resamples: int) -> dict[str, Any]:
