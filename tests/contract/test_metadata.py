@@ -10,8 +10,7 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 VERSION, SHIPPED = metadata.newest_metadata(REPOSITORY)
 
 
-def test_every_file_is_the_one_that_was_measured() -> None:
-    assert SHIPPED["sha256"] == metadata.hashes(REPOSITORY, VERSION)
+def test_it_has_files_of_every_model() -> None:
     assert {Path(path).parts[0] for path in SHIPPED["sha256"]} == {model.name for model in MODELS}
 
 
