@@ -20,6 +20,7 @@ from training.errors import RunError, WorseError
 from training.metadata import newest_metadata, versions_of
 from training.report.figures import summarize
 from training.served import ask
+from training.versions import alone
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _check(summary: Mapping[str, Any], dataset: Dataset, repository: Path) -> No
         version, metadata = newest_metadata(repository)
     except RunError as error:
         raise WorseError(f"cannot be compared with what is served: {error}") from None
-    served = _served(judged, metadata, dataset, repository)
+    served = _served(judged, dataset, repository, version, metadata)
     patients = sorted(served)
     compared = figures([judged[name] for name in patients], [served[name] for name in patients]) if patients else []
     if not compared:
@@ -134,7 +135,7 @@ def _check(summary: Mapping[str, Any], dataset: Dataset, repository: Path) -> No
 
 
 def _served(
-    judged: Mapping[str, Case], metadata: Mapping[str, Any], dataset: Dataset, repository: Path
+    judged: Mapping[str, Case], dataset: Dataset, repository: Path, version: int, metadata: Mapping[str, Any]
 ) -> dict[str, Case]:
     """What the served version, or its evidence, says of those of the judged patients that it may judge."""
     evidence = metadata.get("metrics", {}).get("held_out", {}).get("cases", [])
@@ -148,9 +149,10 @@ def _served(
     learned_from = set(metadata["data"]["training_patients"])
     strangers = sorted((set(judged) & set(dataset.patients.tolist())) - set(known) - learned_from)
     if strangers:
-        logger.info("asking what is served about %d patients that it never saw", len(strangers))
+        logger.info("asking what is served about patients that it never saw: %s", ", ".join(strangers))
         asked = dataset.of(strangers)
-        [answers] = ask(repository, asked)
+        with alone(repository, version) as served:
+            [answers] = ask(served, asked)
         threshold = metadata["operating_point"]["detection_threshold"]
         known |= {
             case["patient"]: case for case in summarize(asked, answers, threshold=threshold, resamples=1)["cases"]

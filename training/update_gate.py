@@ -12,7 +12,7 @@ from training.data import phantoms
 from training.errors import ParityError, RunError
 from training.metadata import hashes, newest_metadata, tensors
 from training.served import ask
-from training.versions import GATE, gate_of, next_version
+from training.versions import GATE, alone, gate_of, next_version
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def update_gate(repository: Path, *, force: bool = False) -> None:
         shutil.copy(repository / ENSEMBLE.name / str(before) / "operating_point.json", version.folder(ENSEMBLE))
         asked = phantoms(PHANTOMS, prevalence=0.5, seed=SEED)
         # One at a time: in 8 bits an answer depends a little on the batch that the slice is in.
-        [old], [new] = (ask(folder, asked, in_flight=1) for folder in (repository, version.repository))
+        with alone(repository, before) as served:
+            [old], [new] = (ask(folder, asked, in_flight=1) for folder in (served, version.repository))
         if differences := _differences(old, new):
             told = f"with this gate {PHANTOMS} phantoms are answered otherwise than by version {before}: {differences}"
             if not force:

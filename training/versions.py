@@ -86,7 +86,7 @@ def next_version(repository: Path) -> Iterator[NextVersion]:
         target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".version-") as name:
         version = NextVersion(Path(name) / target.name, before + 1)
-        shutil.copytree(CONFIGURATIONS if is_new else target, version.repository, ignore=_versions)
+        _copy(CONFIGURATIONS if is_new else target, version.repository)
         for model in MOVED_IN:
             version.folder(model).mkdir(parents=True)
         for file, content in gate_of(GATE).items():
@@ -107,8 +107,22 @@ def gate_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
 
 
-def _versions(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.isdecimal()}
+@contextmanager
+def alone(repository: Path, number: int) -> Iterator[Path]:
+    """A copy of a model repository that has this version only; a server would load what is there of unfinished ones."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "model_repository"
+        _copy(repository, copy, version=number)
+        yield copy
+
+
+def _copy(repository: Path, copy: Path, *, version: int | None = None) -> None:
+    """Copies a model repository with this version, or none."""
+
+    def others(_: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.isdecimal() and name != str(version)}
+
+    shutil.copytree(repository, copy, ignore=others)
 
 
 def _move_in(version: NextVersion, repository: Path) -> None:
