@@ -1,4 +1,4 @@
-"""What choices of the training are worth, and what its networks cost: `python -m training.experiments.NAME -h`."""
+"""What choices of the training are worth, and what its networks cost: `python -m training.experiments.NAME`."""
 
 from training.quiet import import_keras
 
