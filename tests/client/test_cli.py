@@ -16,6 +16,8 @@ import trustme
 from support.volume_files import axial_dicom_affine, make_instances, write_dicom, write_kaggle
 
 from gliogate.cli import main
+from gliogate.embedded import EmbeddedServer, find_model_repository
+from gliogate.errors import EmbeddedServerError
 from gliogate.pictures import write_png
 
 
@@ -255,9 +257,12 @@ def test_doctor_tells_what_is_absent_from_what_is_broken(capsys, monkeypatch, tm
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok      gliogate        0.")
-    assert "absent  extra nifti     nibabel not installed: pip install 'gliogate[nifti]'" in lines
+    assert "absent  extra nifti     nibabel not installed" in lines
     assert any(line.startswith("failed  extra dicom     openjpeg cannot be imported (libopenjp2.so") for line in lines)
-    assert lines[-1].startswith("failed  server 127.0.0.1:1 no Triton answers gRPC")
+    assert any(line.startswith("failed  server 127.0.0.1:1 no Triton answers gRPC") for line in lines)
+    # One command, with what is there, too.
+    assert [line for line in lines if "pip install" in line] == lines[-1:]
+    assert lines[-1].endswith(": pip install 'gliogate[dicom,embedded,nifti,otel]'")
 
 
 def test_doctor_without_a_server_is_well(capsys, monkeypatch):
@@ -269,12 +274,33 @@ def test_doctor_without_a_server_is_well(capsys, monkeypatch):
     assert "absent  server 127.0.0.1:1 none here: `gliogate serve` starts one" in capsys.readouterr().out
 
 
-def test_doctor_says_which_models_would_be_served(capsys, monkeypatch):
+def test_doctor_says_which_models_would_be_served(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("gliogate.cli.doctor.DEFAULT_URL", "127.0.0.1:1")
 
     assert main(["doctor"]) == 0
+    assert main(["doctor", "--model-repository", str(tmp_path)]) == 1
 
-    assert re.search(r"^ok +extra embedded +serves .*model_repository$", capsys.readouterr().out, re.MULTILINE)
+    ours, theirs = re.findall(r"^(.*?) +models +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert ours[0] == "ok"
+    assert re.fullmatch(r"the checkout's, version \d+, .*/model_repository", ours[1])
+    assert theirs == ("failed", f"the model repository {tmp_path} lacks tumor_detector/config.pbtxt")
+
+
+def test_doctor_finds_a_numpy_that_triton_cannot_take(capsys, monkeypatch, tmp_path):
+    """A later release is found first, as pip would have left it."""
+    monkeypatch.setattr("gliogate.cli.doctor.DEFAULT_URL", "127.0.0.1:1")
+    (tmp_path / "numpy-2.4.6.dist-info").mkdir()
+    (tmp_path / "numpy-2.4.6.dist-info" / "METADATA").write_text("Metadata-Version: 2.4\nName: numpy\nVersion: 2.4.6\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert main(["doctor"]) == 1
+
+    command = "pip install 'gliogate[dicom,embedded,nifti,otel]'"
+    told = f"the embedded Triton needs NumPy 1, and 2.4.6 is installed: {command}"
+    assert f"failed  extra embedded  {told}" in capsys.readouterr().out.splitlines()
+    with pytest.raises(EmbeddedServerError) as error:
+        EmbeddedServer(find_model_repository()).start()
+    assert str(error.value) == told
 
 
 def test_info_says_how_a_volume_would_be_read(capsys, tmp_path):

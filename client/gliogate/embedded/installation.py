@@ -11,11 +11,15 @@ import sys
 import sysconfig
 import venv
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from gliogate.errors import EmbeddedServerError
+from gliogate.installed import has_triton, install_command, missing_modules
 
 _OUR_BACKENDS = Path(__file__).parent / "backend"
+_NUMPY_MAJOR = "1"
+"""What the stubs of the wheel are built against; with another one every array is refused."""
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -36,17 +40,22 @@ class Installation:
         """Finds the parts.
 
         Raises:
-            EmbeddedServerError: the platform is unsupported, the extra is not installed, or Python has no libpython.
+            EmbeddedServerError: the platform is unsupported, the extra is not installed, NumPy is not the one that it
+                brings, or Python has no libpython.
         """
-        if sys.platform != "linux" or platform.machine() != "x86_64":
+        if not has_triton():
             raise EmbeddedServerError(
                 f"the embedded Triton runs on Linux on x86_64 only, this is {platform.system()} on "
                 f"{platform.machine()}; give the address of a server elsewhere instead"
             )
-        packages = {"pytriton": "nvidia-pytriton", "onnxruntime": "onnxruntime", "openvino": "openvino"}
-        if missing := [name for package, name in packages.items() if importlib.util.find_spec(package) is None]:
+        if missing := missing_modules("embedded"):
             raise EmbeddedServerError(
                 f"the embedded Triton needs {' and '.join(missing)}, not installed: pip install 'gliogate[embedded]'"
+            )
+        if (found := version("numpy")).partition(".")[0] != _NUMPY_MAJOR:
+            raise EmbeddedServerError(
+                f"the embedded Triton needs NumPy {_NUMPY_MAJOR}, and {found} is installed: "
+                f"{install_command('embedded')}"
             )
         # Found, not imported: it would import all of pytriton.
         spec = importlib.util.find_spec("pytriton")

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from gliogate import contract
 from gliogate.embedded import guard
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.log import Log
+from gliogate.embedded.repository import check_repository
 from gliogate.embedded.stubs import has_died, stubs_of
 from gliogate.errors import EmbeddedServerError
 
@@ -76,7 +76,8 @@ class EmbeddedServer:
             http_port: for KServe's HTTP protocol, and for health checks.
             metrics_port: for Prometheus.
             model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
-                of all where the name is empty. Ours have `fp32`: the networks in 32 bits, in place of 8.
+                of all where the name is empty. Those of a checkout have `fp32`: the
+                networks in 32 bits, in place of 8.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
@@ -117,7 +118,7 @@ class EmbeddedServer:
         if self._run is not None:
             return
         installation = Installation.find()
-        _check_repository(self._model_repository, self._config_name)
+        check_repository(self._model_repository, self._config_name)
         address = _resolve(self._host)
         for attempt in range(1, _ATTEMPTS + 1):
             ports = _choose_ports(address, self._wanted_ports)
@@ -135,7 +136,7 @@ class EmbeddedServer:
             except (_PortTakenError, _StarvedError) as error:
                 run.stop()
                 # Another process was faster; on a port that the caller insists on there is no other to try.
-                is_final = isinstance(error, _PortTakenError) and None not in self._wanted_ports
+                is_final = isinstance(error, _PortTakenError) and all(self._wanted_ports)
                 if is_final or attempt == _ATTEMPTS:
                     raise
             except BaseException:
@@ -305,21 +306,6 @@ class _Run:
             if response.status == http.HTTPStatus.OK:
                 return response.read().decode(errors="replace")
         return ""
-
-
-def _check_repository(folder: Path, config_name: str | None) -> None:
-    if not folder.is_dir():
-        raise EmbeddedServerError(f"the model repository {folder} is not a folder")
-    # The gate would load without the networks, and fail with every request.
-    for model in contract.MODELS:
-        if not (folder / model.name / "config.pbtxt").is_file():
-            raise EmbeddedServerError(f"the model repository {folder} lacks {model.name}/config.pbtxt")
-    # Triton would serve config.pbtxt in the place of one that is misspelled, and say nothing.
-    named = {path.stem for model in contract.MODELS for path in (folder / model.name / "configs").glob("*.pbtxt")}
-    if config_name and config_name not in named:
-        raise EmbeddedServerError(
-            f"no model in {folder} has configs/{config_name}.pbtxt; there are {', '.join(sorted(named)) or 'none'}"
-        )
 
 
 def _resolve(host: str) -> str:
