@@ -46,6 +46,11 @@ bench: $(VENV)/.developing ## Measure the served ensemble against its engines al
 loadtest: $(VENV)/.developing ## Load a server of its own for two minutes, and report to build/loadtest
 	$(BIN)/python -m loadtests tour --embedded
 
+.PHONY: dist
+dist: DIST := dist
+dist: $(VENV)/.building ## Build the wheel, models included, and the source distribution into dist/
+	@$(BIN)/python -m build --no-isolation --outdir $(DIST)
+
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build
@@ -56,6 +61,10 @@ $(VENV)/.serving: pyproject.toml constraints.txt
 	@echo "installing what serving needs into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) '.[embedded]'
+	@touch $@
+
+$(VENV)/.building: $(VENV)/.serving
+	@$(PIP_INSTALL) '.[build]'
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.serving

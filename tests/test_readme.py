@@ -5,12 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cv2
 import pytest
 
 from gliogate import contract
+from gliogate.installed import EXTRAS
 from gliogate.phantom import make_phantoms
 from training.__main__ import _parser as training_parser
 from training.recipes import find
@@ -29,6 +31,16 @@ def commands(start: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
 
 
+def test_the_wheel_that_it_installs_is_the_one_that_is_made():
+    (install,) = commands("pip install")
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert install[2] == f"dist/gliogate-{project['version']}-py3-none-any.whl[embedded]"
+    (table,) = re.findall(r"^\| extra \|.*\n\|[-|]*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    extras = re.findall(r"`([\w-]+)`", "".join(row.split("|")[1] for row in table.splitlines()))
+    assert len(extras) >= len(EXTRAS)
+    assert set(EXTRAS) <= set(extras) <= project["optional-dependencies"].keys()
+
+
 @pytest.fixture
 def scans(tmp_path, monkeypatch):
     """A working folder with the files that the README's examples name."""
@@ -43,13 +55,15 @@ def scans(tmp_path, monkeypatch):
 
 def test_every_kind_of_command_in_it_is_run_here_or_by_ci():
     lines = [line for block in blocks("bash") for line in block.splitlines() if line]
-    known = ("make ", "gliogate serve", "gliogate analyze", "python -m training", "python -c", "curl ")
+    # The installation is run by tests/packaging.
+    known = ("make ", "pip install", "gliogate demo", "gliogate serve", "gliogate analyze")
+    known += ("python -m training", "python -c", "curl ")
     assert [line for line in lines if not line.startswith(known)] == []
 
 
 def test_ci_runs_its_two_commands():
     ci = (CHECKOUT / ".ci" / "run").read_text()
-    assert [command[:2] for command in commands("make")] == [["make", "demo"], ["make", "test"]]
+    assert [command[:2] for command in commands("make")] == [["make", "dist"], ["make", "demo"], ["make", "test"]]
     assert {"make demo", "make test"} <= set(ci.splitlines())
 
 
