@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = Plan(options.rounds, workloads, options.in_flight, [IN_FLIGHT], turnovers)
     results = measure(systems, plan, console, lambda so_far: report.write(document(so_far), folder))
     report.write(document(results), folder)
-    report.draw(document(results), folder)
     report.show(document(results), console)
+    report.draw(document(results), folder)
     if results.rounds < options.rounds:
         sys.exit(128 + signal.SIGINT)
 

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from benchmarks.goals import IN_FLIGHT, PREVALENCE, goals
 from benchmarks.systems import IN_PROCESS
-from training.report.frame import render
-from training.report.plots import Axis, Ink, Plot
+from reports.frame import render
+from reports.plots import Axis, Ink, Plot
 
 _SIZE = (680, 380)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.goals import IN_FLIGHT, PREVALENCE, Goal, goals
+from benchmarks.page import page
 from benchmarks.systems import IN_PROCESS
-from gliogate import processor
+from reports.environment import environment
+from reports.frame import write_page
 
 WIDTH = 160
 """Columns that no table needs more of; what is piped is not cut to 80."""
@@ -27,12 +28,8 @@ def terminal() -> Console:
 
 def machine() -> dict[str, Any]:
     """What the figures are of."""
-    return {
-        "processor": processor.name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
+    packages = ("gliogate", "numpy", "nvidia-pytriton", "onnxruntime", "openvino", "tritonclient")
+    return environment(packages) | {"load_before": os.getloadavg()[0]}
 
 
 def write(report: dict[str, Any], folder: Path) -> None:
@@ -45,10 +42,7 @@ def write(report: dict[str, Any], folder: Path) -> None:
 
 def draw(report: dict[str, Any], folder: Path) -> None:
     """Writes `bench.html`."""
-    # Only now: it brings Keras along, which takes seconds and memory that are nobody's to measure.
-    from benchmarks.page import page
-
-    (folder / "bench.html").write_text(page(report))
+    write_page(folder / "bench.html", lambda: page(report))
 
 
 def show(report: dict[str, Any], console: Console) -> None:

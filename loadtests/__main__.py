@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from gliogate import GliogateError
 from loadtests import scenarios
 from loadtests.calls import Mix
 from loadtests.compare import check_comparable, compare, read_results, too_short
 from loadtests.conductor import Conductor
-from loadtests.environment import environment
 from loadtests.errors import FleetError, LoadTestError, SettingsError
 from loadtests.live import LiveLine
 from loadtests.options import WORKER, make_parser, worker_words
@@ -31,6 +31,9 @@ from loadtests.session import Team, conducting, embedded, work
 from loadtests.settings import Settings
 from loadtests.slo import Slo
 from loadtests.stage import Stage
+from reports.environment import environment
+
+PACKAGES: Final = ("gliogate", "locust", "gevent", "grpcio", "tritonclient", "numpy")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     run = Run(
         ", ".join(arguments.scenarios),
         " ".join(scenarios.question(name) for name in arguments.scenarios),
-        environment(),
+        environment(PACKAGES),
         slo,
         is_search=plan is not None,
     )
@@ -127,7 +130,7 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
                 line.say(finding, "bold red")
             for difference in run.unclear:
                 line.note(difference)
-            print(page)
+            print(page or arguments.output / "report.json")
     return run.exit_code
 
 

@@ -26,7 +26,6 @@ from loadtests.callers import make_caller
 from loadtests.calls import Caller
 from loadtests.conductor import Conductor
 from loadtests.driver import Driver
-from loadtests.environment import environment as describe
 from loadtests.errors import FleetError, LoadTestError, SettingsError
 from loadtests.fleet import LocalFleet, MasterFleet, WorkerPart
 from loadtests.live import LiveLine
@@ -39,6 +38,7 @@ from loadtests.settings import Settings, add_arguments
 from loadtests.slo import Slo
 from loadtests.stage import Stage
 from loadtests.users import SliceUser
+from reports.environment import environment
 
 __all__ = ["SliceUser"]
 
@@ -163,7 +163,13 @@ class _Tests:
         settings, scenario = self._equipment.settings, self._equipment.options.scenario
         stages, caller = self._equipment.stages, self._equipment.caller
         question = scenarios.question(scenario) if scenario else QUESTION
-        run = Run(scenario or "users", question, describe(), self._equipment.slo, settings=settings.to_json())
+        run = Run(
+            scenario or "users",
+            question,
+            environment(("gliogate", "locust")),
+            self._equipment.slo,
+            settings=settings.to_json(),
+        )
         if self._fleet:
             self._fleet.shared = settings.shared
         assert caller is not None  # noqa: S101  made by `renew`

@@ -63,7 +63,7 @@ class Run:
     Attributes:
         scenario: its name.
         question: what it answers.
-        environment: see `loadtests.environment`.
+        environment: see `reports.environment`.
         slo: what the stages have to keep to.
         is_search: whether the run searches for a limit: it breaks the SLO on purpose.
         settings: see `Settings.to_json`.

@@ -67,7 +67,8 @@ def evaluate(arguments: Namespace) -> None:
     """
     output = arguments.output or (EVALUATION if is_repository(arguments.run) else arguments.run)
     show(write_evaluation(arguments.run, _dataset(arguments), output))
-    print(output / "report.html")
+    if (page := output / "report.html").exists():
+        print(page)
 
 
 def export(arguments: Namespace) -> None:

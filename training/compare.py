@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from gliogate.runs import FILE_WIDTH
+from reports.frame import NONE, number, render, span
 from training.errors import RunError
 from training.files import replacing
 from training.metrics import patient_interval
-from training.report.frame import NONE, number, render, span
 
 Row = dict[str, Any]
 

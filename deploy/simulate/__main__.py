@@ -15,15 +15,15 @@ from deploy.simulate.day import Plan, simulate
 from deploy.simulate.load import Load
 from deploy.simulate.page import COLUMNS, page, rows
 from deploy.simulate.pods import Service
-from gliogate.files import replacing
 from gliogate.runs import FILE_WIDTH
+from reports.frame import write_page
 
 CHART_VALUES = Path(__file__).parents[1] / "helm" / "gliogate" / "values.yaml"
 _LARGEST = 1_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0, or 2 where the arguments cannot be used."""
+    """Runs the command line; returns its exit code: 0, 1 without a page, 2 for arguments that cannot be used."""
     arguments = make_parser().parse_args(argv)
     try:
         values = merge(_read(CHART_VALUES), _read(arguments.values) if arguments.values else {})
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.width = FILE_WIDTH
     console.print(table)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(arguments.output) as partial:
-        partial.write_text(page(service, days), encoding="utf-8")
+    if not write_page(arguments.output, lambda: page(service, days)):
+        return 1
     print(arguments.output)
     return 0
 

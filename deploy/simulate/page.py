@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from deploy.simulate.day import PERCENTS, Day
 from deploy.simulate.pods import Service
-from training.report.frame import render
-from training.report.plots import Axis, Plot
+from reports.frame import render
+from reports.plots import Axis, Plot
 
 COLUMNS = (
     "in flight",

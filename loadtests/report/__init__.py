@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gliogate.files import replacing
 from loadtests.errors import ReportError
+from loadtests.report.page import render_page
+from loadtests.result import latencies
+from reports.frame import write_page
 
 if TYPE_CHECKING:
     from loadtests.result import StageResult
@@ -32,30 +35,24 @@ def check_folder(folder: Path) -> None:
         raise _refused(folder, error) from error
 
 
-def write_report(folder: Path, run: "Run") -> Path:
-    """Writes `report.json`, `report.csv` and `report.html`.
+def write_report(folder: Path, run: "Run") -> Path | None:
+    """Writes `report.json`, then `report.csv`, then `report.html`.
 
     Returns:
-        The page.
+        The page; None where it could not be drawn, which is logged.
 
     Raises:
         ReportError: the folder cannot be written to.
     """
-    # What draws pages takes seconds to import, which no load should have to wait for.
-    from loadtests.report.page import render_page
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "report.json") as partial:
             partial.write_text(json.dumps(run.to_json(), allow_nan=False) + "\n", encoding="utf-8")
         with replacing(folder / "report.csv") as partial:
             _write_csv(partial, run)
-        page = folder / "report.html"
-        with replacing(page) as partial:
-            partial.write_text(render_page(run), encoding="utf-8")
+        return write_page(folder / "report.html", lambda: render_page(run))
     except OSError as error:
         raise _refused(folder, error) from error
-    return page
 
 
 def _refused(folder: Path, error: OSError) -> ReportError:
@@ -73,8 +70,6 @@ def _write_csv(path: Path, run: "Run") -> None:
 
 def _rows(result: "StageResult") -> list[dict[str, Any]]:
     """A stage as lines of a table: all its calls together, then each kind, where there are several."""
-    from loadtests.result import latencies
-
     stage = result.stage
     told = {
         "name": stage.name,

@@ -12,7 +12,7 @@ from loadtests.arrivals import Flat
 from loadtests.record import Window
 from loadtests.result import StageResult
 from loadtests.stage import told_share
-from training.report.plots import Axis, Ink, Plot
+from reports.plots import Axis, Ink, Plot
 
 WIDE, SMALL = (960, 300), (480, 300)
 POINTS = 120

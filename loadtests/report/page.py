@@ -8,7 +8,7 @@ from loadtests.limit import BEYOND, RULE
 from loadtests.report import charts
 from loadtests.result import latencies
 from loadtests.stage import told_share
-from training.report.frame import render
+from reports.frame import render
 
 if TYPE_CHECKING:
     from loadtests.run import Run

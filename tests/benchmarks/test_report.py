@@ -28,7 +28,7 @@ ROW = {
 
 
 def document(*rows):
-    machine = {"processor": "a processor", "cores": 2}
+    machine = {"cpu": "a processor", "cores": 2}
     starts, savings = [], []
     return {
         "is_complete": False,

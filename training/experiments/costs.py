@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from gliogate.contract import IMAGE
+from reports.frame import number
 from training.calibration import PlattScaling
 from training.data import phantoms
 from training.experiments.courses import write_table
@@ -30,7 +31,6 @@ from training.onnx_files import write_onnx
 from training.predict import predict
 from training.recipe import Recipe
 from training.recipes import find, names
-from training.report.frame import number
 
 FOLDER = Path("build/costs")
 PREVALENCE = 0.35

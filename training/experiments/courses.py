@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from gliogate.files import replacing
+from reports.frame import number, span
 from training.calibrate import Calibration, pooled
 from training.data import Dataset, Split
 from training.evaluate import evaluate, held_out
 from training.recipe import Recipe
-from training.report.frame import number, span
 from training.run import Run
 from training.train import train
 

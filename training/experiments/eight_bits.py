@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from gliogate.contract import DETECTOR, SEGMENTER
+from reports.frame import number
 from training.answers import Answers
 from training.calibrate import Calibration
 from training.data import Dataset, read_kaggle
@@ -26,7 +27,6 @@ from training.joined import joined
 from training.onnx_files import answer, answer_on_cpu, write_onnx
 from training.predict import predict
 from training.report.figures import summarize
-from training.report.frame import number
 from training.run import Run
 
 FOLDER = Path("build/eight_bits")

@@ -9,12 +9,12 @@ so that its run can be laid into `build/recipes/flagship`; runs are kept there a
 import argparse
 from pathlib import Path
 
+from reports.frame import number
 from training.crossvalidate import FOLDS
 from training.data import fold_splits, read_kaggle
 from training.experiments.costs import measured
 from training.experiments.courses import COLUMNS, Summary, judged, write_table
 from training.recipes import find
-from training.report.frame import number
 
 FOLDER = Path("build/recipes")
 

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from reports.frame import write_page
 from training.explore.page import render_page
 from training.explore.survey import survey
-from training.files import naming, replacing, write_json
+from training.files import naming, write_json
 
 __all__ = ["explore"]
 
@@ -30,11 +31,10 @@ def explore(data: Path, output: Path) -> dict[str, Any]:
     with naming(output):
         output.mkdir(parents=True, exist_ok=True)
     found = survey(data)
-    page = render_page(found, data)
     write_json(output / "explore.json", found)
-    with replacing(output / "explore.html") as partial:
-        # A file name need not be valid Unicode.
-        partial.write_bytes(page.encode("utf-8", "replace"))
+    page = output / "explore.html"
+    with naming(page):
+        write_page(page, lambda: render_page(found, data))
     logger.info(
         "%s: %d patients, %d slices, %d with tumor; %d files in trouble",
         data, found["patients"], found["slices"], found["tumor_slices"], len(found["troubles"]),

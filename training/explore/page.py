@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from gliogate.contract import CHANNELS
 from gliogate.overlays import paint_mask
+from reports.frame import render
+from reports.pictures import TRUE, brightened, embed
+from reports.plots import Axis, Plot
 from training.data.kaggle import TUMOR_ABOVE, find_slices, read_slice
 from training.explore.survey import AIR
-from training.report.frame import render
-from training.report.pictures import TRUE, brightened, embed
-from training.report.plots import Axis, Plot
 
 BIN = 8
 """Values that a point of an intensity plot stands for: a set that was scaled lacks single ones."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from reports.pictures import Panels, panels
 from training.answers import Answers
 from training.data import Dataset
-from training.report.pictures import Panels, panels
 
 SHOWN = 3
 """Patients of a kind, best, median or worst; fewer where there are fewer than three times as many."""

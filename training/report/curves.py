@@ -8,7 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.report.plots import Axis, Plot
+from reports.plots import Axis, Plot
 
 
 def roc_plot(probability: NDArray[np.floating], tumor: NDArray[np.bool_], detector: dict[str, Any]) -> Markup | None:

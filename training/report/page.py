@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reports.frame import render, write_page
+from reports.plots import range_bar
 from training.answers import Answers
 from training.data import Dataset
-from training.files import naming, replacing, write_json
+from training.files import naming, write_json
 from training.report import cases, curves
-from training.report.frame import render
-from training.report.plots import range_bar
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ MASKS = {
 }
 
 
-def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> Path:
-    """Writes `summary.json` and `report.html`.
+def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> Path | None:
+    """Writes `summary.json`, then `report.html`.
 
     Args:
         folder: where to; made if it is not there.
@@ -95,19 +95,17 @@ def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, s
         summary: what `summarize` made of both; more keys may be in it.
 
     Returns:
-        The page.
+        The page; None where it could not be drawn, which is logged.
 
     Raises:
         TrainingError: the folder cannot be written to.
     """
-    content = _render(title, dataset, answers, summary)
     page = folder / "report.html"
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "summary.json", summary)
-    with replacing(page) as partial:
-        partial.write_text(content, encoding="utf-8")
-    return page
+    with naming(page):
+        return write_page(page, lambda: _render(title, dataset, answers, summary))
 
 
 def _render(title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.report.frame import number, span
+from reports.frame import number, span
 
 SHOWN = {
     "detector": ("auc", "sensitivity", "specificity", "calibration_error"),

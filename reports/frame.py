@@ -1,9 +1,15 @@
 """The frame that every page stands in: one file that needs neither network nor scripts, in light, in dark, on paper."""
 
+import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gliogate.files import replacing
+
+logger = logging.getLogger(__name__)
 
 NONE = "\N{EN DASH}"
 """What stands for a figure that is not defined."""
@@ -25,6 +31,31 @@ def render(template: Path, **content: object) -> str:
     )
     environment.filters |= {"number": number, "percent": percent, "percents": percents, "span": span}
     return environment.get_template(template.name).render(content)
+
+
+def write_page(path: Path, draw: Callable[[], str]) -> Path | None:
+    """Writes a page, or logs in a line why there is none: figures that are written already are not lost with it.
+
+    Args:
+        path: the page; where it cannot be drawn, one from before goes, for it would be of other figures.
+        draw: gives its HTML.
+
+    Returns:
+        The path; None where the page could not be drawn.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        content = draw()
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        logger.error("%s: cannot be drawn, the figures beside it are whole: %s: %s", path, type(error).__name__, error)
+        return None
+    with replacing(path) as partial:
+        # A file's name that is shown need not be valid Unicode.
+        partial.write_bytes(content.encode("utf-8", "replace"))
+    return path
 
 
 def number(value: float | None, digits: int = 3) -> str:
