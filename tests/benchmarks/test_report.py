@@ -73,3 +73,12 @@ def test_one_without_any_row_is_written_too(tmp_path):
     report.draw(document(), tmp_path)
 
     assert "interrupted" in shown()
+
+
+def test_figures_outlive_a_page_that_cannot_be_drawn(tmp_path, caplog):
+    broken = document(ROW) | {"rows": [{key: ROW[key] for key in ROW if key != "p50_ms"}]}
+    report.write(broken, tmp_path)
+    report.draw(broken, tmp_path)
+
+    assert f"{tmp_path / 'bench.html'}: cannot be drawn" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]

@@ -207,6 +207,19 @@ def test_the_command_tells_what_each_target_costs(report, tmp_path, capsys):
     assert "src=" not in text
 
 
+def test_the_table_is_told_where_the_page_cannot_be_drawn(tmp_path, capsys, caplog, monkeypatch):
+    monkeypatch.setattr("deploy.simulate.__main__.page", lambda *_: 1 / 0)
+    page, load = tmp_path / "day.html", tmp_path / "load.csv"
+    load.write_text("seconds,rate\n0,100\n600,100\n")
+
+    words = ["--service-ms", "20", "--throughput", "100", "--load", str(load), "--output", str(page)]
+    assert main(words) == 1
+
+    assert "pod-hours" in capsys.readouterr().out
+    assert f"{page}: cannot be drawn" in caplog.text
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

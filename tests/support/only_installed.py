@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
-from types import CodeType
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -91,8 +90,7 @@ def main() -> None:
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
-        code: CodeType = compile(what, "<line>", "exec")
-        exec(code, {"__name__": "__main__"})  # noqa: S102  it is the test's own
+        exec(compile(what, "<line>", "exec"), {"__name__": "__main__"})  # noqa: S102  it is the test's own
 
 
 if __name__ == "__main__":

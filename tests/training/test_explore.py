@@ -46,6 +46,16 @@ def test_counts_are_those_of_what_is_read(kaggle: Path, tmp_path: Path) -> None:
     assert found["unread_pictures"] == []
 
 
+def test_the_figures_outlive_a_page_that_cannot_be_drawn(
+    kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("training.explore.render_page", lambda *_: 1 / 0)
+    found = explore(kaggle, tmp_path)
+    assert json.loads((tmp_path / "explore.json").read_text()) == found
+    assert f"{tmp_path / 'explore.html'}: cannot be drawn" in caplog.text
+    assert not (tmp_path / "explore.html").exists()
+
+
 def test_intensity_is_of_every_pixel(kaggle: Path, tmp_path: Path) -> None:
     dataset = read_kaggle(kaggle)
     for channel, figures in enumerate(explore(kaggle, tmp_path)["intensity"]):
