@@ -5,5 +5,5 @@
     locust -f loadtests/locustfile.py
 
 What is scheduled, counted, judged and reported is plain code that knows no Locust; `driver`, `fleet`, `users` and the
-two command lines, which import `patched` first, run it.
+command line, which imports `patched` first, run it. `locustfile` is Locust's own way, without any of these.
 """

@@ -31,6 +31,7 @@ class Call:
 GATED: Final = Call("gated")
 ALWAYS: Final = Call("always", gate="always")
 DETECTOR: Final = Call("detector", gate=None)
+BATCH: Final = Call("batch of 8", slices=8, in_flight=8)
 
 
 @dataclass(frozen=True)

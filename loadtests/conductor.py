@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import gevent
@@ -25,9 +24,6 @@ SPAWNING_S: Final = 60.0
 LOOK_S: Final = 5.0
 """After so long in which requests failed and none was answered, a server that is not there ends the stage."""
 
-READY_S: Final = 10.0
-"""How long a server may take to say that it is still there; a busy one takes its time."""
-
 Show = Callable[[Stage, Record, float], None]
 """Is told, several times a second, of the stage, its record so far, and the seconds since it began."""
 
@@ -41,30 +37,36 @@ class Conductor:
         server: who is asked for the server's view.
         caller: who asks whether the server is still there.
         late_ms: see `StageResult`.
+        ready_s: how long a server may take to say that it is still there; a busy one takes its time.
         show: what is told while a stage is on.
     """
 
     def __init__(
-        self, runner: Runner, fleet: Fleet, server: ServerView, caller: Caller, *, late_ms: float, show: Show
+        self,
+        runner: Runner,
+        fleet: Fleet,
+        server: ServerView,
+        caller: Caller,
+        *,
+        late_ms: float,
+        ready_s: float,
+        show: Show,
     ) -> None:
         self._runner, self._fleet, self._server, self._caller = runner, fleet, server, caller
-        self._late_ms, self._show = late_ms, show
+        self._late_ms, self._ready_s, self._show = late_ms, ready_s, show
         self._is_stopped = False
         self.was_interrupted = False
 
     def measure(self, stage: Stage) -> StageResult:
         """Runs a stage to its end, or until `stop`.
 
-        A closed loop without a number of users takes those that there are, and has no end of its own.
-
         Raises:
             FleetError: there are no workers, or fewer users than that; the users did not start, or a worker cannot
                 send the stage.
         """
         self._is_stopped = False
-        if stage.users or stage.is_open:
-            # In an open loop every process needs one user, who sends all of its share.
-            self._set_users(stage.users or self._fleet.count)
+        # In an open loop every process needs one user, who sends all of its share.
+        self._set_users(stage.users or self._fleet.count)
         if stage.calls and stage.users < self._fleet.count:
             # A worker without users would never make its share of the calls.
             raise FleetError(f"{stage.name!r} has {stage.users} users, too few for {self._fleet.count} workers")
@@ -74,13 +76,12 @@ class Conductor:
         if stage.warm_up_s and self._go_on(stage, start, until=start + stage.warm_up_s):
             before = self._server.snapshot(under_load=True)
         self._go_on(stage, start, until=math.inf)
-        record = self._fleet.record
         return StageResult(
-            stage if math.isfinite(stage.duration_s) else replace(stage, duration_s=record.end_s),
-            record,
+            stage,
+            self._fleet.record,
             between(before, self._server.snapshot()),
             self._late_ms,
-            self._fleet.clocks,
+            self._fleet.workers,
             self._fleet.lost,
             self.was_interrupted,
         )
@@ -98,7 +99,7 @@ class Conductor:
     def lost_server(self) -> str | None:
         """Why the server can no longer be asked; None while it can."""
         try:
-            self._caller.wait_until_ready(READY_S)
+            self._caller.wait_until_ready(self._ready_s)
         except GliogateError as error:
             return str(error)
         return None
@@ -124,7 +125,7 @@ class Conductor:
     def _set_users(self, users: int) -> None:
         if not self._fleet.count:
             raise FleetError("there are no workers any more")
-        # Asked of Locust each time: its web UI starts users too, and a worker that is lost takes its own with it.
+        # Asked of Locust each time: a worker that is lost takes its users with it.
         if self._runner.state == STATE_RUNNING and self._runner.user_count == users:
             return
         # Locust stops users at that rate, too; it warns of more than a hundred a second from one process.

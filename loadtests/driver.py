@@ -30,8 +30,8 @@ _NOTHING: Final = Answer(0, 0)
 class Asker(Protocol):
     """What the driver needs of a Locust user."""
 
-    def tell(self, call: Call, latency_s: float, answer: Answer, error: Exception | None) -> None:
-        """Makes a request a Locust event."""
+    def tell(self, protocol: str, call: Call, latency_s: float, answer: Answer, error: Exception | None) -> None:
+        """Makes a request a Locust event; its latency counts from when it was scheduled."""
         ...
 
 
@@ -242,7 +242,7 @@ class Driver:
             self._record.add(outcome, others, is_in_time=order.counts(done))
             if not order.stage.is_open:
                 self._record.scheduled += 1
-        user.tell(call, done - due, answer, error)
+        user.tell(self.caller.protocol, call, done - due, answer, error)
 
     def _due(self, order: Order) -> int:
         """How many arrivals of this process's share were to be sent, and count."""

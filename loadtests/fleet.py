@@ -1,31 +1,26 @@
 """The processes that send: this one alone, or Locust workers that share one schedule."""
 
-import socket
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import gevent
-from gevent.event import AsyncResult
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests.driver import Driver, Order
 from loadtests.errors import FleetError
 from loadtests.record import Record
-from loadtests.result import Clock
 from loadtests.stage import Stage
 
 LEAD_S: Final = 0.2
 """How far ahead a stage is ordered in one process."""
 
-REMOTE_LEAD_S: Final = 1.0
-"""How far ahead it is ordered of workers, who first compare their clocks."""
+REMOTE_LEAD_S: Final = 0.5
+"""How far ahead it is ordered of workers. Each counts it from when the order came, by its own clock: no two clocks are
+compared, and workers begin as far apart as their orders arrived."""
 
-PINGS: Final = 8
-
-BEGIN, STOP, DONE, PING, PONG = (f"gliogate_{name}" for name in ("begin", "stop", "done", "ping", "pong"))
+BEGIN, STOP, DONE = (f"gliogate_{name}" for name in ("begin", "stop", "done"))
 REPORT: Final = "gliogate"
 
 
@@ -60,8 +55,8 @@ class Fleet(Protocol):
         ...
 
     @property
-    def clocks(self) -> tuple[Clock, ...]:
-        """Their clocks."""
+    def workers(self) -> tuple[str, ...]:
+        """Those that were told to send the stage; none where it is this process alone."""
         ...
 
     @property
@@ -74,13 +69,13 @@ class LocalFleet:
     """This process."""
 
     count = 1
+    workers: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._sending: gevent.Greenlet | None = None
         self._record = Record()
-        self.clocks = (Clock("this process", socket.gethostname(), is_same=True),)
 
     def begin(self, stage: Stage) -> float:
         """See `Fleet`."""
@@ -112,7 +107,6 @@ class _Share:
     """What a worker has told of a stage."""
 
     is_done: bool = False
-    clock: Clock | None = None
     error: str = ""
 
 
@@ -126,12 +120,11 @@ class MasterFleet:
 
     def __init__(self, environment: Environment, shared: dict[str, str]) -> None:
         assert isinstance(environment.runner, MasterRunner)  # noqa: S101  the caller saw to it
-        self._runner, self.shared = environment.runner, shared
+        self._runner, self._shared = environment.runner, shared
         self._number = 0
         self._shares: dict[str, _Share] = {}
         self._record = Record()
         self._runner.register_message(DONE, self._take_done)
-        self._runner.register_message(PING, self._answer)
         environment.events.worker_report.add_listener(self._take_report)  # type: ignore[no-untyped-call]
 
     @property
@@ -145,8 +138,8 @@ class MasterFleet:
         self._record = Record()
         workers = sorted(client.id for client in self._runner.clients.all if client.state != STATE_MISSING)
         self._shares = {worker: _Share() for worker in workers}
-        order = {"number": self._number, "stage": stage.to_json(), "workers": workers, "shared": self.shared}
-        self._runner.send_message(BEGIN, order | {"start": time.time() + REMOTE_LEAD_S})
+        order = {"number": self._number, "stage": stage.to_json(), "workers": workers, "shared": self._shared}
+        self._runner.send_message(BEGIN, order | {"lead_s": REMOTE_LEAD_S})
         return REMOTE_LEAD_S
 
     def stop(self) -> None:
@@ -168,9 +161,9 @@ class MasterFleet:
         return self._record
 
     @property
-    def clocks(self) -> tuple[Clock, ...]:
+    def workers(self) -> tuple[str, ...]:
         """See `Fleet`."""
-        return tuple(share.clock for share in self._shares.values() if share.clock)
+        return tuple(self._shares)
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -187,16 +180,11 @@ class MasterFleet:
         del environment
         self._take(msg.data)
         if msg.data["number"] == self._number and msg.node_id in self._shares:
-            clock = msg.data["clock"] and Clock(**msg.data["clock"])
-            self._shares[msg.node_id] = _Share(is_done=True, clock=clock, error=msg.data["error"])
+            self._shares[msg.node_id] = _Share(is_done=True, error=msg.data["error"])
 
     def _take(self, told: dict[str, Any]) -> None:
         if told["number"] == self._number and told["record"]:
             self._record.merge(Record.from_json(told["record"]))
-
-    def _answer(self, environment: Environment, msg: Any, **_: object) -> None:
-        del environment
-        self._runner.send_message(PONG, {"time": time.time(), "boot": boot_id()}, client_id=msg.node_id)
 
 
 @dataclass
@@ -213,15 +201,12 @@ class WorkerPart:
     driver: Driver
     shared: dict[str, str]
     _number: int = 0
-    _clock: Clock | None = None
-    _pong: AsyncResult = field(default_factory=AsyncResult)
 
     def listen(self) -> None:
         """Takes orders from now on."""
         runner = self._runner
         runner.register_message(BEGIN, self._begin, concurrent=True)
         runner.register_message(STOP, lambda **_: self.driver.stop())
-        runner.register_message(PONG, lambda msg, **_: self._pong.set(msg.data))
         self.environment.events.report_to_master.add_listener(self._report)  # type: ignore[no-untyped-call]
 
     @property
@@ -236,56 +221,27 @@ class WorkerPart:
 
     def _begin(self, environment: Environment, msg: Any, **_: object) -> None:
         del environment
-        number = msg.data["number"]
-        told: dict[str, Any] = {"number": number, "record": None, "clock": None, "error": ""}
+        start = time.monotonic() + msg.data["lead_s"]
+        told: dict[str, Any] = {"number": msg.data["number"], "record": None, "error": ""}
         try:
-            told |= self._send(msg.data)
+            told["record"] = self._send(msg.data, start).to_json()
         except Exception as error:
             # Without a word the master would wait for ever.
             told["error"] = str(error) or type(error).__name__
         self._number = 0
         self._runner.send_message(DONE, told)
 
-    def _send(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Sends this process's share of a stage; returns what it counted and its clock."""
+    def _send(self, order: dict[str, Any], start: float) -> Record:
+        """Sends this process's share of a stage from then on, by `time.monotonic`; returns what it counted."""
         theirs = order["shared"]
         if differing := [name for name, value in self.shared.items() if value != theirs.get(name)]:
             told = "; ".join(f"{name} is {self.shared[name]}, the master's {theirs.get(name)}" for name in differing)
             raise FleetError(told)
         stage = Stage.from_json(order["stage"])
-        self._clock = self._clock or self._compare_clocks()
         self.driver.prepare(stage.prevalence)
-        start = time.monotonic() + order["start"] + self._clock.offset_s - time.time()
         self._number = 0  # What was counted before is no part of this stage.
         self.driver.take()
         self._number = order["number"]
         workers = order["workers"]
         self.driver.run(Order(stage, start, workers.index(self._runner.client_id), len(workers)))
-        return {"record": self.driver.take().to_json(), "clock": vars(self._clock)}
-
-    def _compare_clocks(self) -> Clock:
-        """Asks the master for its time, several times; the fastest answer is the best one."""
-        best: tuple[float, float, str] | None = None
-        for _ in range(PINGS):
-            self._pong = AsyncResult()
-            asked = time.time()
-            self._runner.send_message(PING, {})
-            try:
-                told = self._pong.get(timeout=0.5)
-            except gevent.Timeout:
-                continue
-            answered = time.time()
-            candidate = ((answered - asked) / 2, (answered + asked) / 2 - told["time"], told["boot"])
-            best = min(best, candidate) if best else candidate
-        if best is None:
-            return Clock(self._runner.client_id, socket.gethostname(), is_same=False, uncertainty_s=REMOTE_LEAD_S)
-        uncertainty, offset, boot = best
-        if boot == boot_id():
-            return Clock(self._runner.client_id, socket.gethostname(), is_same=True)
-        return Clock(self._runner.client_id, socket.gethostname(), False, offset, uncertainty)
-
-
-def boot_id() -> str:
-    """What tells one boot of one machine from all others, and so one clock from others."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else socket.gethostname()
+        return self.driver.take()

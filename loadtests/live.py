@@ -20,14 +20,13 @@ class LiveLine:
     """A line on stderr. On a terminal it is renewed all the time; elsewhere, as in a pod's log, once in a while.
 
     Args:
-        quiet: not to renew it, since another tells of the test too.
         stages: how many there will be; 0 where nobody knows.
     """
 
-    def __init__(self, *, quiet: bool = False, stages: int = 0) -> None:
+    def __init__(self, *, stages: int = 0) -> None:
         self._console = Console(stderr=True)
-        self._is_quiet, self._stages, self._told = quiet, stages, 0
-        self._is_renewed = self._console.is_terminal and not quiet
+        self._stages, self._told = stages, 0
+        self._is_renewed = self._console.is_terminal
         self._next_s = EVERY_S
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         if self._is_renewed:
@@ -35,14 +34,14 @@ class LiveLine:
 
     def show(self, stage: Stage, record: Record, seconds: float) -> None:
         """Tells how a stage goes; see `loadtests.conductor.Show`."""
-        if not self._is_renewed and (self._is_quiet or seconds < self._next_s):
+        if not self._is_renewed and seconds < self._next_s:
             return
         self._next_s += EVERY_S
         recent = Window()
         for second in sorted(record.windows)[-RECENT_S:]:
             recent.merge(record.windows[second])
         total = record.total
-        until = f"/{stage.duration_s:.0f}" if not stage.calls and stage.duration_s < float("inf") else ""
+        until = f"/{stage.duration_s:.0f}" if not stage.calls else ""
         facts = [
             f"{min(seconds, stage.duration_s):.0f}{until} s",
             f"{record.late.count} requests",

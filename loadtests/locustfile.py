@@ -1,225 +1,124 @@
-"""`locust -f loadtests/locustfile.py`: the same load by Locust's own command line, web UI, `--headless` and workers.
+"""`locust -f loadtests/locustfile.py`: gliogate's client under Locust's own users, shapes, statistics and web UI.
 
-Without `--scenario` the users are as many as Locust is told, and ask again as soon as they were answered. With it, the
-scenario says how many there are. The report is written when a test stops, whoever stops it.
+    locust -f loadtests/locustfile.py --host localhost:8001
+    locust -f loadtests/locustfile.py --headless -u 8 -r 8 -t 1m --tags gated
+    locust -f loadtests/locustfile.py --headless -u 32 -r 32 -t 5m --shape Ramp --csv ramp
+
+It is a closed loop: each user asks again when the last answer is there. `python -m loadtests` has the open loop.
 """
 
 # isort: split
 from loadtests import patched  # noqa: F401  before anything else
 
 # isort: split
-import math
+import logging
+import os
+import secrets
 import sys
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+import time
+from argparse import Namespace
+from functools import lru_cache
+from itertools import count
+from typing import Any, ClassVar
 
 import gevent
-from gevent.lock import RLock
-from locust import events
+from locust import constant, events, tag, task
 from locust.env import Environment
-from locust.runners import STATE_RUNNING, MasterRunner, WorkerRunner
+from locust.runners import MasterRunner
 
 from gliogate import GliogateError
-from loadtests import scenarios
+from gliogate.connection import DEFAULT_URL, URL_VARIABLE
+from loadtests import shapes
 from loadtests.callers import make_caller
-from loadtests.calls import Caller
-from loadtests.conductor import Conductor
-from loadtests.driver import Driver
-from loadtests.errors import FleetError, LoadTestError, SettingsError
-from loadtests.fleet import LocalFleet, MasterFleet, WorkerPart
-from loadtests.live import LiveLine
-from loadtests.options import OUTPUT
-from loadtests.report import check_folder, write_report
-from loadtests.run import EXIT_USAGE, Run
-from loadtests.server_view import ServerView
-from loadtests.session import READY_S
+from loadtests.calls import ALWAYS, BATCH, DETECTOR, GATED, Answer, Call, Caller
+from loadtests.errors import SettingsError
+from loadtests.payloads import Pool
+from loadtests.run import EXIT_USAGE
 from loadtests.settings import Settings, add_arguments
-from loadtests.slo import Slo
-from loadtests.stage import Stage
-from loadtests.users import SliceUser
-from reports.environment import environment
+from loadtests.users import TellingUser
 
-__all__ = ["SliceUser"]
 
-STOPPING_S = 30.0
-"""How long the last answers and the report may take when a test is stopped."""
+class SliceUser(TellingUser):
+    """Somebody with slices to analyze, who makes the calls of scenario `mixed`."""
 
-QUESTION = "What do as many users see as Locust was told?"
+    wait_time = constant(0)
+    host = os.environ.get(URL_VARIABLE, DEFAULT_URL)
+    caller: ClassVar[Caller]
+    pool: ClassVar[Pool]
+    numbers: ClassVar = count(secrets.randbits(35))
+    """Of the requests: whichever process sends them, no two hold the same slices."""
+
+    def ask(self, call: Call) -> None:
+        """Makes a call, and has Locust count it; not one that is cut off when users are stopped."""
+        pictures = self.pool.take(next(self.numbers), call.slices)
+        begun, answer, error = time.perf_counter(), Answer(0, 0), None
+        try:
+            answer = self.caller.ask(call, pictures)
+        except GliogateError as failure:
+            error = failure
+        self.tell(self.caller.protocol, call, time.perf_counter() - begun, answer, error)
+
+    @tag("gated")
+    @task(4)
+    def gated(self) -> None:
+        """Through the gate."""
+        self.ask(GATED)
+
+    @tag("detector")
+    @task(2)
+    def detector(self) -> None:
+        """The detector's word only."""
+        self.ask(DETECTOR)
+
+    @tag("always")
+    @task(1)
+    def always(self) -> None:
+        """An outline, whatever the detector says."""
+        self.ask(ALWAYS)
+
+    @tag("batch")
+    @task(1)
+    def batch(self) -> None:
+        """Eight slices together."""
+        self.ask(BATCH)
+
+
+@lru_cache(maxsize=1)
+def _equipment(settings: Settings) -> tuple[Caller, Pool]:
+    return make_caller(settings), settings.source().at(settings.prevalence[0])
+
+
+def _equip(environment: Environment) -> bool:
+    """Makes what the users of this process ask with, by the options as they are now; logs why it cannot."""
+    try:
+        settings = Settings.of(Namespace(**vars(environment.parsed_options), url=environment.host or SliceUser.host))
+        if len(settings.prevalence) > 1:
+            raise SettingsError("--prevalence has several shares; python -m loadtests runs them one after the other")
+        if not isinstance(environment.runner, MasterRunner):
+            SliceUser.caller, SliceUser.pool = _equipment(settings)
+    except SettingsError as error:
+        logging.getLogger(__name__).error(str(error).replace("--url", "--host"))
+        return False
+    return True
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
-def _add_arguments(parser: Any) -> None:
-    add_arguments(parser)
-    parser.add_argument("--scenario", choices=scenarios.names(), help="who asks, and when (default: Locust's users)")
-    parser.add_argument("--slo", help="objectives, as in 'p99<250ms,errors<0.1%%'; missed ones exit with 1")
-    parser.add_argument("--report", default=str(OUTPUT), metavar="DIR", help="folder of the report (%(default)s)")
+def _add_options(parser: Any) -> None:
+    add_arguments(parser, ("protocol", "http_url", "ca", "timeout_s", "prevalence", "payloads", "pool", "seed"))
+    shapes.add_option(parser)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: Any) -> None:
-    """Makes this process's part of the tests; ends it with a line where that cannot be."""
-    try:
-        if isinstance(environment.runner, WorkerRunner):
-            _Worker(environment)
-        else:
-            _Tests(environment)
-    except _ERRORS as error:
-        print(f"loadtests: error: {error}", file=sys.stderr)
+    logging.getLogger("gliogate").setLevel(logging.WARNING)  # Locust tells of each request that failed already.
+    shapes.offer(environment)
+    if not _equip(environment):
         sys.exit(EXIT_USAGE)
+    gevent.sleep(0)  # Its timers would count from before all this.
 
 
-_ERRORS = (LoadTestError, GliogateError, OSError)
-
-
-@dataclass
-class _Equipment:
-    """What the options ask for, made anew for each test: in the web UI they may be changed in between."""
-
-    environment: Environment
-    settings: Settings = field(default_factory=Settings)
-    caller: Caller | None = None
-
-    def renew(self) -> None:
-        """Reads the options; makes the driver of this process, unless it is as they want it."""
-        settings = Settings.of(self.options)
-        if self.caller and settings == self.settings:
-            return
-        caller = make_caller(settings)
-        caller.wait_until_ready(READY_S)
-        SliceUser.driver = Driver(caller, settings.source(), settings.timeout_s)
-        for prevalence in settings.prevalence if not isinstance(self.environment.runner, MasterRunner) else ():
-            SliceUser.driver.prepare(prevalence)
-        if self.caller:
-            self.caller.close()
-        self.settings, self.caller = settings, caller
-
-    @property
-    def options(self) -> Any:
-        """As the command line, or the web UI after it, has them."""
-        return self.environment.parsed_options
-
-    @property
-    def slo(self) -> Slo | None:
-        """What the stages have to keep to."""
-        return Slo.parse(self.options.slo) if self.options.slo else None
-
-    @property
-    def stages(self) -> list[Stage]:
-        """Those of the scenario, or one without an end, for as many users as Locust has."""
-        if self.options.scenario:
-            return scenarios.stages(self.options.scenario, self.settings)
-        if len(self.settings.prevalence) > 1:
-            raise SettingsError("--prevalence has several shares, which needs a --scenario: its stages end")
-        return [Stage("users", math.inf, prevalence=self.settings.prevalence[0], seed=self.settings.seed)]
-
-
-class _Worker:
-    """Sends what the master orders, by the master's options, which Locust hands over to its workers."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._equipment = _Equipment(environment)
-        self._equipment.renew()
-        self._part = WorkerPart(environment, SliceUser.driver, self._equipment.settings.shared)
-        self._part.listen()
-        environment.events.test_start.add_listener(self._start)  # type: ignore[no-untyped-call]
-
-    def _start(self, **_: Any) -> None:
-        try:
-            self._equipment.renew()
-        except _ERRORS as error:
-            print(f"loadtests: error: {error}", file=sys.stderr)  # The master finds that the settings differ.
-        self._part.driver, self._part.shared = SliceUser.driver, self._equipment.settings.shared
-
-
-@dataclass
-class _Test:
-    """One test: what is gone through, by whom, and what came of it."""
-
-    stages: list[Stage]
-    run: Run
-    conductor: Conductor
-    is_stopped: bool = False
-
-
-class _Tests:
-    """Conducts each test that Locust starts, and reports when it stops."""
-
-    def __init__(self, environment: Environment) -> None:
-        assert environment.runner is not None  # noqa: S101  Locust made it before `init`
-        self._environment, self._runner = environment, environment.runner
-        self._equipment, self._line = _Equipment(environment), LiveLine(quiet=True)
-        check_folder(Path(self._equipment.options.report))
-        self._view = ServerView(self._equipment.settings)
-        self._fleet = MasterFleet(environment, {}) if isinstance(self._runner, MasterRunner) else None
-        self._test = self._begin()
-        self._conducting, self._stopping = gevent.Greenlet(), RLock()
-        environment.events.test_start.add_listener(self._start)  # type: ignore[no-untyped-call]
-        environment.events.test_stopping.add_listener(self._stop)  # type: ignore[no-untyped-call]
-
-    def _begin(self) -> _Test:
-        """What the next test is, by the options as they are now."""
-        self._equipment.renew()
-        settings, scenario = self._equipment.settings, self._equipment.options.scenario
-        stages, caller = self._equipment.stages, self._equipment.caller
-        question = scenarios.question(scenario) if scenario else QUESTION
-        run = Run(
-            scenario or "users",
-            question,
-            environment(("gliogate", "locust")),
-            self._equipment.slo,
-            settings=settings.to_json(),
-        )
-        if self._fleet:
-            self._fleet.shared = settings.shared
-        assert caller is not None  # noqa: S101  made by `renew`
-        fleet = self._fleet or LocalFleet(SliceUser.driver)
-        self._view.close()
-        self._view, show = ServerView(settings), self._line.show
-        conductor = Conductor(self._runner, fleet, self._view, caller, late_ms=settings.late_ms, show=show)
-        return _Test(stages, run, conductor)
-
-    def _start(self, **_: Any) -> None:
-        try:
-            self._test = self._begin()
-        except _ERRORS as error:
-            print(f"loadtests: error: {error}", file=sys.stderr)
-            gevent.spawn(self._runner.stop)
-        else:
-            self._conducting = gevent.spawn(self._conduct, self._test)
-
-    def _conduct(self, test: _Test) -> None:
-        while self._runner.state != STATE_RUNNING:
-            # It may be stopped before all of its users were there.
-            if test.is_stopped:
-                return
-            gevent.sleep(0.05)
-        for stage in test.stages:
-            try:
-                result = test.conductor.measure(stage)
-            except FleetError as error:
-                test.run.problem = str(error)
-                print(f"loadtests: {error}", file=sys.stderr)
-                break
-            test.run.results.append(result)
-            self._line.tell(result, test.run.broken(result))
-            if test.is_stopped:
-                return
-        # Its time is over: with the web UI the next test may follow, without it this was all.
-        gevent.spawn(self._runner.stop if self._environment.web_ui else self._runner.quit)
-
-    def _stop(self, **_: Any) -> None:
-        test = self._test
-        test.is_stopped = True
-        test.conductor.stop()
-        # Locust stops a test twice, when it is over and when it quits: who comes second waits for the report.
-        with self._stopping:
-            self._conducting.join(STOPPING_S)
-            self._conducting.kill()
-            run, test.run = test.run, replace(test.run, results=[], problem=None)
-            if run.results or run.problem:
-                try:
-                    print(write_report(Path(self._equipment.options.report), run))
-                except LoadTestError as error:
-                    print(f"loadtests: error: {error}", file=sys.stderr)
-                self._environment.process_exit_code = run.exit_code
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _renew(environment: Environment, **_: Any) -> None:
+    """The options may have been changed in the web UI, and a worker has those of its master."""
+    if not _equip(environment) and environment.runner:
+        gevent.spawn(environment.runner.stop)

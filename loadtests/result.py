@@ -17,25 +17,6 @@ the server was asked are on one side only."""
 
 
 @dataclass(frozen=True)
-class Clock:
-    """The clock of a process that sent requests, against the one that the schedule is on.
-
-    Attributes:
-        worker: which process.
-        host: the machine.
-        is_same: whether both are the same clock, that of one machine.
-        offset_s: by how much this one was ahead, as far as messages there and back could tell.
-        uncertainty_s: half of the time that the fastest message took there and back.
-    """
-
-    worker: str
-    host: str
-    is_same: bool
-    offset_s: float = 0.0
-    uncertainty_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class StageResult:
     """One stage, and what became of it.
 
@@ -44,7 +25,7 @@ class StageResult:
         record: what was counted.
         server: what the server counted over the same window, see `loadtests.server_view.between`.
         late_ms: by how much the 99th percentile of the requests may have been sent late.
-        clocks: of the processes that sent.
+        workers: those that sent; none where it was this process alone.
         lost: workers that were lost on the way.
         was_interrupted: whether it was ended before its time.
     """
@@ -53,7 +34,7 @@ class StageResult:
     record: Record
     server: dict[str, Any] = field(default_factory=dict)
     late_ms: float = 10.0
-    clocks: tuple[Clock, ...] = ()
+    workers: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     was_interrupted: bool = False
 
@@ -168,7 +149,7 @@ class StageResult:
             "errors": dict(self.record.total.errors) | {"unfinished": self.record.unfinished},
             "breakdown_ms": self.breakdown,
             "server": self.server,
-            "clocks": [vars(clock) for clock in self.clocks],
+            "workers": list(self.workers),
             "lost": list(self.lost),
             "late_ms": self.late_ms,
             "stage": self.stage.to_json(),
@@ -183,7 +164,7 @@ class StageResult:
             Record.from_json(content["record"]),
             content["server"],
             content["late_ms"],
-            tuple(Clock(**clock) for clock in content["clocks"]),
+            tuple(content.get("workers", ())),
             tuple(content["lost"]),
             content["was_interrupted"],
         )

@@ -22,13 +22,10 @@ from loadtests.errors import FleetError
 from loadtests.fleet import Fleet, LocalFleet, MasterFleet, WorkerPart
 from loadtests.server_view import ServerView
 from loadtests.settings import Settings
-from loadtests.users import SliceUser
+from loadtests.users import DrivenUser
 
 WORKERS_S: Final = 60.0
 """How long workers may take to come."""
-
-READY_S: Final = 10.0
-"""How long a server may take to be ready."""
 
 MASTER_S: Final = 30.0
 """How long a master may take to listen, and then to answer."""
@@ -76,12 +73,12 @@ def conducting(settings: Settings, team: Team, show: Show, worker_arguments: lis
     """
     caller = make_caller(settings)
     server = ServerView(settings)
-    caller.wait_until_ready(READY_S)
+    caller.wait_until_ready(settings.timeout_s)
     source = settings.source()
     for prevalence in settings.prevalence if not team.workers else ():
         source.at(prevalence)
-    SliceUser.driver = Driver(caller, source, settings.timeout_s)
-    environment = Environment(user_classes=[SliceUser])
+    DrivenUser.driver = Driver(caller, source, settings.timeout_s)
+    environment = Environment(user_classes=[DrivenUser])
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if team.workers:
@@ -97,12 +94,13 @@ def conducting(settings: Settings, team: Team, show: Show, worker_arguments: lis
             _wait_for(fleet, team.workers, processes)
         else:
             environment.create_local_runner()
-            fleet = LocalFleet(SliceUser.driver)
+            fleet = LocalFleet(DrivenUser.driver)
         # What is here by now stays; the collector need not go through it while it is measured.
         gc.collect()
         gc.freeze()
         assert environment.runner is not None  # noqa: S101  made above
-        yield Conductor(environment.runner, fleet, server, caller, late_ms=settings.late_ms, show=show)
+        limits = {"late_ms": settings.late_ms, "ready_s": settings.timeout_s}
+        yield Conductor(environment.runner, fleet, server, caller, **limits, show=show)
     finally:
         if environment.runner:
             environment.runner.quit()
@@ -121,12 +119,12 @@ def work(settings: Settings, host: str, port: int) -> None:
         LoadTestError: the settings make no sense, or there is no master.
     """
     caller = make_caller(settings)
-    caller.wait_until_ready(READY_S)
+    caller.wait_until_ready(settings.timeout_s)
     driver = Driver(caller, settings.source(), settings.timeout_s)
     for prevalence in settings.prevalence:
         driver.prepare(prevalence)
-    SliceUser.driver = driver
-    environment = Environment(user_classes=[SliceUser])
+    DrivenUser.driver = driver
+    environment = Environment(user_classes=[DrivenUser])
     gc.collect()
     gc.freeze()
     _wait_for_master(host, port)

@@ -1,7 +1,8 @@
-"""What a load test is told: one set of options for both command lines, ours and Locust's."""
+"""What a load test is told: one set of options, of which Locust's command line has some too."""
 
 import argparse
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -41,7 +42,7 @@ class Settings:
             that is the same page of each of their hosts.
         ca: a PEM file of the authorities that its certificate has to come from; clear text where it is None.
         token: sent with every request, over TLS.
-        timeout_s: how long an answer may take, in seconds.
+        timeout_s: how long an answer may take, and the server to be ready, in seconds.
         rate: arrivals a second of open loops; None for the scenario's own.
         users: of closed loops; None for the scenario's own.
         duration_s: seconds of the scenario; None for its own.
@@ -159,8 +160,7 @@ OPTIONS: Final = {
     "seed": "--seed",
     "late_ms": "--late-ms",
 }
-"""The option of each setting, on both command lines; Locust has its own for users."""
-
+"""The option of each setting; Locust has its own for users, and for the address."""
 
 _NUMBERS: Final[dict[str, type[int] | type[float]]] = {
     "rate": float,
@@ -172,34 +172,47 @@ _NUMBERS: Final[dict[str, type[int] | type[float]]] = {
 }
 
 
-def add_arguments(parser: Any) -> None:
-    """Adds the options that both command lines have. Without a default of theirs: `Settings` has it."""
-    add = {name: _adder(parser, name) for name in OPTIONS}
-    add["url"](metavar="HOST:PORT", help=f"gRPC address of the server (default: ${URL_VARIABLE}, or {DEFAULT_URL})")
-    add["protocol"](choices=("grpc", "http"), help="what the requests go over (default: grpc)")
-    add["http_url"](metavar="HOST:PORT", help=f"HTTP address of the server (default: its host, port {HTTP_PORT})")
-    add["metrics_url"](metavar="URL[,URL…]", help=f"its metrics (default: its host, port {METRICS_PORT})")
-    add["ca"](
-        metavar="FILE",
-        help=f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}",
-    )
-    add["timeout_s"](metavar="S", help=f"seconds an answer may take (default: {Settings.timeout_s:g})")
-    add["rate"](metavar="R", help="arrivals a second, of an open loop (default: the scenario's)")
-    add["duration_s"](metavar="S", help="seconds that the scenario takes (default: its own)")
-    add["process"](choices=("poisson", "constant"), help="how arrivals are spaced (default: poisson)")
-    add["prevalence"](metavar="P[,P…]", help="share of phantoms with tumor; the scenario runs for each (default: 0.35)")
-    add["payloads"](metavar="DIR", help="send the pictures of this folder in place of phantoms")
-    add["pool"](metavar="N", help=f"phantoms that are drawn (default: {Settings.pool})")
-    add["seed"](metavar="N", help="of all that is drawn (default: 0)")
-    add["late_ms"](
-        metavar="MS",
-        help=f"a run is invalid if 1%% of its requests were sent later than this (default: {Settings.late_ms:g})",
-    )
+_HELP: Final[dict[str, dict[str, Any]]] = {
+    "url": {
+        "metavar": "HOST:PORT",
+        "help": f"gRPC address of the server (default: ${URL_VARIABLE}, or {DEFAULT_URL})",
+    },
+    "protocol": {"choices": ("grpc", "http"), "help": "what the requests go over (default: grpc)"},
+    "http_url": {
+        "metavar": "HOST:PORT",
+        "help": f"HTTP address of the server (default: its host, port {HTTP_PORT})",
+    },
+    "metrics_url": {"metavar": "URL[,URL…]", "help": f"its metrics (default: its host, port {METRICS_PORT})"},
+    "ca": {
+        "metavar": "FILE",
+        "help": f"authorities of its certificate: use TLS; a token comes from ${TOKEN_VARIABLE}",
+    },
+    "timeout_s": {
+        "metavar": "S",
+        "help": f"seconds an answer may take, and the server to be ready (default: {Settings.timeout_s:g})",
+    },
+    "rate": {"metavar": "R", "help": "arrivals a second, of an open loop (default: the scenario's)"},
+    "duration_s": {"metavar": "S", "help": "seconds that the scenario takes (default: its own)"},
+    "process": {"choices": ("poisson", "constant"), "help": "how arrivals are spaced (default: poisson)"},
+    "prevalence": {
+        "metavar": "P[,P…]",
+        "help": "share of phantoms with tumor; a scenario runs for each (default: 0.35)",
+    },
+    "payloads": {"metavar": "DIR", "help": "send the pictures of this folder in place of phantoms"},
+    "pool": {"metavar": "N", "help": f"phantoms that are drawn (default: {Settings.pool})"},
+    "seed": {"metavar": "N", "help": "of all that is drawn (default: 0)"},
+    "late_ms": {
+        "metavar": "MS",
+        "help": f"a run is invalid if 1%% of its requests were sent later than this (default: {Settings.late_ms:g})",
+    },
+}
 
 
-def _adder(parser: Any, name: str) -> Any:
-    kind = _NUMBERS.get(name, str)
-    return lambda **options: parser.add_argument(OPTIONS[name], dest=name, default=None, type=kind, **options)
+def add_arguments(parser: Any, names: Iterable[str] = OPTIONS) -> None:
+    """Adds the options of these settings. Without a default of theirs: `Settings` has it."""
+    for name in names:
+        kind = _NUMBERS.get(name, str)
+        parser.add_argument(OPTIONS[name], dest=name, default=None, type=kind, **_HELP[name])
 
 
 def _prevalences(text: str) -> tuple[float, ...]:

@@ -39,8 +39,8 @@ def render_page(run: "Run") -> str:
         ],
         gaps=sorted({gap for result in run.results for gap in result.server.get("gaps", ())})
         + [f"{result.stage.name}: {result.doubt}" for result in run.results if result.doubt],
+        workers=sorted({worker for result in run.results for worker in result.workers}),
         servers=sorted({server for result in run.results for server in result.server.get("servers", ())}),
-        clocks=sorted({clock for result in run.results for clock in result.clocks}, key=lambda clock: clock.worker),
     )
 
 

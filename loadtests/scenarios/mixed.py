@@ -5,12 +5,12 @@ an eighth sends eight slices together. Each kind has its own line in the report.
 """
 
 from loadtests.arrivals import Arrivals, Flat
-from loadtests.calls import ALWAYS, DETECTOR, GATED, Call, Mix
+from loadtests.calls import ALWAYS, BATCH, DETECTOR, GATED, Mix
 from loadtests.settings import Settings
 from loadtests.stage import Stage, warm_up_of
 
 RATE, DURATION_S = 8.0, 30.0
-MIX = Mix((GATED, DETECTOR, ALWAYS, Call("batch of 8", slices=8, in_flight=8)), (4, 2, 1, 1))
+MIX = Mix((GATED, DETECTOR, ALWAYS, BATCH), (4, 2, 1, 1))
 
 
 def stages(settings: Settings) -> list[Stage]:

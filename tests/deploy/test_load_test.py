@@ -81,7 +81,7 @@ def test_master_and_worker_find_each_other_and_report(start, tmp_path):
         report = json.loads((tmp_path / "1" / "report.json").read_text())
         (stage,) = report["stages"]
         assert stage["figures"]["answered"] == stage["figures"]["requests"] > 0, log
-        assert [clock["worker"] for clock in stage["clocks"]] != ["this process"]
+        assert len(stage["workers"]) == 1
         assert str(tmp_path / "1" / "report.html") in log
         (tmp_path / "1" / "report.json").unlink()
 

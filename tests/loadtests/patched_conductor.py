@@ -16,7 +16,7 @@ from loadtests.stage import Stage
 class Fleet:
     """Sends until it is told to stop."""
 
-    count, clocks, lost, record = 1, (), (), Record()
+    count, workers, lost, record = 1, (), (), Record()
 
     def __init__(self):
         self.is_over, self.begun = False, 0
@@ -40,7 +40,7 @@ class Runner:
 
 def conductor_of(fleet, runner, snapshot=lambda **_: {}):
     server = SimpleNamespace(snapshot=snapshot)
-    return Conductor(runner, fleet, server, None, late_ms=10, show=lambda *_: None)
+    return Conductor(runner, fleet, server, None, late_ms=10, ready_s=1, show=lambda *_: None)
 
 
 def test_who_stops_a_stage_while_the_server_is_asked_is_heeded():
@@ -58,7 +58,7 @@ def test_who_stops_a_stage_while_the_server_is_asked_is_heeded():
     assert fleet.begun == 1
 
 
-def test_users_that_somebody_else_started_are_not_taken_for_those_of_the_stage():
+def test_users_that_are_there_are_not_taken_for_those_of_the_stage():
     fleet, runner = Fleet(), Runner()
     conductor = conductor_of(fleet, runner, lambda: fleet.stop() or {})
     for _ in range(2):

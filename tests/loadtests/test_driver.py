@@ -39,7 +39,7 @@ class User:
     def __init__(self):
         self.told = []
 
-    def tell(self, call, latency_s, answer, error):
+    def tell(self, protocol, call, latency_s, answer, error):  # noqa: ARG002
         self.told.append((call, latency_s, answer, error))
 
 

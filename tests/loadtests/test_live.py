@@ -16,9 +16,3 @@ def test_a_log_is_told_once_in_a_while_and_of_every_stage(capsys):
     assert [text.split()[0] for text in told] == ["1/2", "1/2", "1/2", "3", "missed:"]
     assert "103 requests   10.0 slices/s   p50 100 ms   p99 100 ms   3 errors" in told[2]
     assert told[3].strip() == "3 of 103 requests failed: 3 ServerUnavailableError"
-
-
-def test_beside_locusts_own_progress_it_is_quiet(capsys):
-    result, line = result_of([0.1]), LiveLine(quiet=True)
-    line.show(result.stage, result.record, 1000.0)
-    assert capsys.readouterr().err == ""

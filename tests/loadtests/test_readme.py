@@ -52,12 +52,9 @@ def test_no_room_that_it_names_is_missing():
     there = {path.stem for path in FOLDER.glob("*.py")} | {path.name for path in FOLDER.iterdir() if path.is_dir()}
     assert named <= there
     assert there - named <= {"__init__", "__main__", "__pycache__"} | {"errors", "patched", "pace", "users"} | {
-        "environment",
         "instant",
         "interrupts",
         "options",
-        "perf_analyzer",
-        "perf_table",
         "session",
         "settings",
     }

@@ -16,7 +16,7 @@ from loadtests.errors import ReportError
 from loadtests.limit import Limit, Step
 from loadtests.report import check_folder, write_report
 from loadtests.report.charts import time_plot
-from loadtests.result import Clock, StageResult
+from loadtests.result import StageResult
 from loadtests.run import FoundLimit, Run
 from loadtests.slo import Slo
 from loadtests.stage import Stage
@@ -70,7 +70,7 @@ class _Reader(HTMLParser):
 @pytest.fixture
 def served():
     plain = result_of([0.1] * 200, errors=2)
-    return StageResult(plain.stage, plain.record, SERVER, clocks=(Clock("a", "host", False, 0.002, 0.0001),))
+    return StageResult(plain.stage, plain.record, SERVER, workers=("a", "b"))
 
 
 def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
@@ -98,7 +98,7 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
         "Batch sizes of brain_tumor",
         "1.0 of 2.0 GiB used, 50% busy",
         "no metrics: &lt;refused&gt;",
-        "2.00 ms ahead and corrected for, to ±0.10 ms",
+        "Workers</th><td>a, b<",
         "Latency against rate",
         "Mean batch against rate",
         "Percentiles over time",

@@ -11,7 +11,7 @@ from loadtests.arrivals import Arrivals, Flat
 from loadtests.calls import ALWAYS, DETECTOR, GATED, Mix
 from loadtests.limit import Limit, Step
 from loadtests.record import Outcome, Record
-from loadtests.result import Clock, StageResult
+from loadtests.result import StageResult
 from loadtests.run import FoundLimit, Run
 from loadtests.slo import Slo
 from loadtests.stage import Stage
@@ -161,7 +161,7 @@ def test_a_stage_survives_a_file():
         Stage("s", 9.0, Arrivals(Flat(3.0)), mix=Mix((GATED, DETECTOR, ALWAYS), (2, 1, 1))),
         result_of([0.1, 0.2]).record,
         {"gaps": []},
-        clocks=(Clock("a", "host", False, 0.25, 0.001),),
+        workers=("a", "b"),
     )
     again = StageResult.from_json(json.loads(json.dumps(result.to_json())))
     assert again.to_json() == result.to_json()

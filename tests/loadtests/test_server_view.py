@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from support.tiny_networks import slices
+from support.waiting import settled
 
 from gliogate import Client
 from gliogate.embedded import EmbeddedServer
@@ -96,6 +97,12 @@ def second_server(tiny_repository):
         yield server
 
 
+def still(view):
+    """What the servers count once they are done with what they answered."""
+    settled(lambda: [server.models for server in view.snapshot().values()])
+    return view.snapshot()
+
+
 def ask(server, count):
     with Client(server.url) as client:
         for _ in range(count):
@@ -108,10 +115,10 @@ def test_what_several_servers_count_is_added_up(tiny_server, second_server):
     view = ServerView(Settings(url=urls, metrics_url=pages))
     for server in both:
         ask(server, 1)
-    before = view.snapshot()
+    before = still(view)
     ask(tiny_server, 3)
     ask(second_server, 2)
-    seen = between(before, view.snapshot())
+    seen = between(before, still(view))
     view.close()
     assert (seen["servers"], seen["gaps"]) == (sorted(server.url for server in both), [])
     assert seen["models"]["brain_tumor"]["slices"] == seen["gate"]["requests"]["answered"] == 5
