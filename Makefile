@@ -53,7 +53,7 @@ dist: $(VENV)/.building ## Build the wheel, models included, and the source dist
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist
 
 # A stamp is written last: an installation that was interrupted is taken up again, one that was finished is not repeated.
 $(VENV)/.serving: pyproject.toml constraints.txt

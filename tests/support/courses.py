@@ -20,26 +20,41 @@ def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
 
 def small(recipe: str) -> list[str]:
     """Options with which a recipe is trained for one epoch, on windows of 64 pixels."""
-    changes = (
-        change
-        for stage in find(recipe).stages
-        for change in (f"stages.{stage}.phases.0.window=64", f"stages.{stage}.phases.0.scale=1")
-    )
-    return ["--recipe", recipe, "--epochs", "1", *(part for change in changes for part in ("--set", change))]
+    return ["--recipe", recipe, "--epochs", "1", *_set(_small_windows(recipe))]
 
 
 def thinner(recipe: str) -> list[str]:
     """Options with which a recipe's networks have few channels and steps, backbones left out."""
+    return _set(_few_channels(recipe))
+
+
+def changes(recipe: str) -> list[str]:
+    """Both, as `Recipe.with_changes` takes them."""
+    return _small_windows(recipe) + _few_channels(recipe)
+
+
+def _small_windows(recipe: str) -> list[str]:
+    return [
+        change
+        for stage in find(recipe).stages
+        for change in (f"stages.{stage}.phases.0.window=64", f"stages.{stage}.phases.0.scale=1")
+    ]
+
+
+def _few_channels(recipe: str) -> list[str]:
     options = {
         "resunet_segmenter": {"filters": [4, 8, 8]},
         "resunet_multitask": {"filters": [4, 4, 8, 8, 8], "depths": [1, 1, 1, 1, 1]},
         "mobilenetv2_multitask": {"widths": [8, 8, 8, 8]},
     }
-    changes = (
+    return [
         f"stages.{stage}.options.{option}={value}"
         for stage, each in find(recipe).stages.items()
         for option, value in options.get(each.network, {}).items()
-    )
+    ]
+
+
+def _set(changes: list[str]) -> list[str]:
     return [part for change in changes for part in ("--set", change)]
 
 

@@ -1,6 +1,6 @@
-"""From a dataset to a version that Triton serves, through the command line, with every recipe, on thin networks.
+"""From a dataset to a version that Triton serves, through the command line: the flagship, on a thin network.
 
-`test_recipes.py` does the same with the networks that the recipes really have.
+`test_recipes.py` does the same with every recipe.
 """
 
 import csv
@@ -28,7 +28,6 @@ from training.calibrate import Calibration
 from training.metadata import hashes, newest_metadata, versions_of
 from training.networks import logits_of
 from training.onnx_files import answer_on_cpu
-from training.recipes import find, names
 from training.run import Run
 
 CHECKOUT = Path(__file__).parents[2]
@@ -127,22 +126,6 @@ def test_the_commands_that_only_look(trained: Path, kaggle: Path, tmp_path: Path
     assert json.loads((tmp_path / "explored" / "explore.json").read_text())["slices"] == 60
     assert main(["compare", str(trained), str(trained), "--output", str(tmp_path / "compared.md")]) == 0
     assert (tmp_path / "compared.md").read_text().count("flagship") >= 2
-
-
-# The flagship comes in tests of its own, above and below.
-@pytest.mark.usefixtures("step_by_step")
-@pytest.mark.parametrize("name", sorted(set(names()) - {"flagship"}))
-def test_every_recipe_trains_is_evaluated_and_exported_as_served(
-    name: str, kaggle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    repository, run = tmp_path / "repository", tmp_path / "run"
-
-    assert train(run, kaggle, *small(name), *thinner(name)) == 0
-    assert json.loads((run / "summary.json").read_text())["slices"] > 0
-    assert caplog.text.count("starts from nothing") == len(find(name).pretrainable)
-    # What is exported, here into a new folder, was held against what Triton answers, or this would fail.
-    assert export(run, kaggle, repository) == 0
-    assert newest_metadata(repository)[1]["recipe"]["name"] == name
 
 
 def test_export_adds_a_whole_version_and_changes_no_other(trained: Path, exported: Exported) -> None:
@@ -257,7 +240,7 @@ def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
         (["export", "{run}", "--crossvalidation", "{tmp}"], "no cross-validation here"),
         (
             ["train", "{run}", "--recipe", "mobilenetv2-unet"],
-            "another recipe: name flagship (asked for: mobilenetv2-unet)",
+            "name flagship (asked for: mobilenetv2-unet), ",
         ),
         (["train", "{tmp}/new", "--recipe", "vgg16"], "no recipe 'vgg16'"),
         (["train", "{tmp}/new", "--stages", "segmenter"], "no stage segmenter; it has multitask"),

@@ -1,6 +1,8 @@
-"""Every recipe, with the networks that it really has, trains, is evaluated, and is exported as Triton then serves it.
+"""Every recipe learns, and what becomes of its networks answers as they do.
 
-Two steps of each; that the networks of each learn from more is in docs/training.md.
+On thin networks each takes a step, and its networks are proven in ONNX and in 8 bits. The slow test does all that there
+is with the networks that the recipes really have: it trains, evaluates, and exports them as Triton then serves them.
+That the networks of each learn from more than two steps is in docs/training.md.
 """
 
 import json
@@ -9,28 +11,74 @@ from pathlib import Path
 
 import keras
 import pytest
-from support.courses import export, few_slices, small, train
+import tensorflow as tf
+from support.courses import changes, export, few_slices, small, train
+from support.thin_networks import use_thin_networks
 
+from training.calibrate import Calibration
+from training.calibration import OperatingPoint, PlattScaling
+from training.data import Split, read_kaggle
+from training.eight_bits import write_for_cpu
+from training.export import networks_to_serve
 from training.metadata import newest_metadata
+from training.onnx_files import TOLERANCE, write_onnx
+from training.predict import predict
 from training.recipes import find, names
+from training.run import Run
+from training.train import train as train_stages
 
-# A minute or two each where nothing else runs.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+SPLIT = Split(("TCGA_DU_0002", "TCGA_FG_0004"), ("TCGA_DU_0003",))
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_it_was() -> Iterator[None]:
     """Training sets the precision of this process; the tests after it get theirs back."""
     before = keras.mixed_precision.dtype_policy()
-    few_slices(monkeypatch)
     yield
     keras.mixed_precision.set_dtype_policy(before)
 
 
+@pytest.fixture
+def step_by_step() -> Iterator[None]:
+    """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a step."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("step_by_step")
+# It is said of data that TensorFlow prepares, which it does not here.
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly` option")
+@pytest.mark.parametrize("name", names())
+def test_it_takes_a_step_and_its_networks_are_proven(
+    name: str, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_thin_networks(monkeypatch)
+    recipe = find(name).with_epochs(1).with_changes(changes(name))
+    dataset = read_kaggle(kaggle)
+    judged = dataset.of(SPLIT.validation)
+    images = judged.images[:8]
+    run = Run.create(tmp_path / "run", recipe, SPLIT)
+
+    train_stages(run, dataset)
+
+    assert caplog.text.count("starts from nothing") == len(recipe.pretrainable)
+    calibration = Calibration(PlattScaling(1.0, 0.0), OperatingPoint(0.5, 0.9, 1.0, 0.9, 1.0), 0.5, SPLIT.validation)
+    for model, network in networks_to_serve(run, calibration).items():
+        path = tmp_path / f"{model.name}.onnx"
+        expected = predict(network, images)[model.outputs[0].name]
+        assert expected.std() > 0
+        assert write_onnx(network, path, model, images, expected) <= TOLERANCE
+        assert write_for_cpu(path, model, images, judged, 0.5).bits in (8, 32)
+
+
+@pytest.mark.slow  # A minute or two each where nothing else runs.
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", names())
 def test_it_trains_is_evaluated_and_exported_as_served(
-    name: str, kaggle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: str, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    few_slices(monkeypatch)
     repository, run = tmp_path / "repository", tmp_path / "run"
 
     assert train(run, kaggle, *small(name)) == 0

@@ -5,6 +5,9 @@ import pytest
 from training.experiments.costs import TABLE, measured
 from training.recipe import Phase, Recipe, Stage
 
+# It converts four networks, and times them.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def costs():

@@ -76,18 +76,9 @@ def half_precision():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_onnx_runtime_answers_as_keras(name: str, slices: np.ndarray, onnx_answers: Callable) -> None:
-    check_onnx(NETWORKS[name], slices, onnx_answers)
-
-
-@pytest.mark.usefixtures("thin")
-@pytest.mark.parametrize("name", NETWORKS)
-def test_onnx_runtime_answers_as_keras_for_thin_ones(name: str, slices: np.ndarray, onnx_answers: Callable) -> None:
-    check_onnx((NETWORKS | THIN)[name], slices, onnx_answers)
-
-
-def check_onnx(builder: Builder, slices: np.ndarray, onnx_answers: Callable) -> None:
+    """Of thin ones those outputs that are served are proven in `test_recipes.py`."""
     images = np.ascontiguousarray(slices[:, 64:192, 64:192])
-    network = builder(size=128)
+    network = NETWORKS[name](size=128)
     answers = network.predict_on_batch(images)
     assert {output: answer.shape[1:] for output, answer in answers.items()} == {key: SHAPES[key] for key in answers}
     exported = onnx_answers(network, images)
