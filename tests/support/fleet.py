@@ -24,7 +24,10 @@ from gliogate.errors import EmbeddedServerError
 
 SIZE = 3
 IN_FLIGHT = 8
-"""How many requests of a load are under way at a time."""
+"""How many requests of a load are under way at a time, at most."""
+
+PAUSE_S = 0.1
+"""Between two requests of one caller. Without it a load would take the processor from the servers that it waits for."""
 
 _TUMOR = slices(0.75)[0]
 
@@ -101,7 +104,7 @@ class Fleet:
 
 
 class Load:
-    """Requests without a pause, `IN_FLIGHT` at a time, in a `with` block. After one that failed comes the next.
+    """Requests of `IN_FLIGHT` callers, one after the other, in a `with` block. After one that failed comes the next.
 
     Attributes:
         answers: what was found.
@@ -140,6 +143,8 @@ class Load:
             except GliogateError as error:
                 self.errors.append(error)
             self._durations_s[index].append(time.monotonic() - self._sent_at[index])
+            self._sent_at[index] = math.inf
+            self._ending.wait(PAUSE_S)
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
