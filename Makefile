@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$python && break; done)
 
-# More than there are cores: most tests wait for a server most of the time.
-WORKERS ?= 4
+# Most tests wait for a server most of the time, so there are more workers than cores; training keeps a core busy each.
 PYTEST := $(BIN)/pytest --dist=loadfile
+WORKERS ?= 4
+TRAINING_WORKERS ?= 2
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -29,14 +30,16 @@ check: $(VENV)/.developing ## Run the linters and the type checker
 	$(BIN)/mypy
 
 .PHONY: test
-test: check ## Run them and the tests; all but those that take minutes
-	$(PYTEST) --numprocesses=$(WORKERS) -m "not slow and not alone"
-	$(PYTEST) -m "alone and not slow"
+test: check ## Run them and the tests, all but those that take minutes
+	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not slow and not alone"
+	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training -m "not slow"
+	$(PYTEST) --ignore=tests/training -m "alone and not slow"
 
 .PHONY: test-all
 test-all: check ## Run them and every test
-	$(PYTEST) --numprocesses=$(WORKERS) -m "not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not alone"
+	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training
+	$(PYTEST) --ignore=tests/training -m alone
 
 .PHONY: bench
 bench: $(VENV)/.developing ## Measure the served ensemble against its engines alone and against other servers

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.pressure import answered, goals, main
 
 
+@pytest.mark.slow
 def test_a_short_run_tells_what_was_answered_and_what_was_refused(tiny_repository, tmp_path, capsys):
     where = ["--model-repository", str(tiny_repository), "--output", str(tmp_path)]
     main(["--minutes", "0.05", "--peak-seconds", "2", "--deadline", "1", *where])

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from benchmarks.sdk_overhead import main
 
 
+@pytest.mark.slow
 def test_a_short_run_holds_every_way_of_asking_against_the_bare_client(tiny_repository, tmp_path):
     where = ["--model-repository", str(tiny_repository), "--output", str(tmp_path)]
     main(["--rounds", "2", "--calls", "2", "--slices", "17", *where])

@@ -168,6 +168,17 @@ def test_an_analysis_that_makes_no_sense(triton, ask, spoil, told):
     assert not caught.value.may_retry
 
 
+@pytest.mark.parametrize("ask", both(analyze, detect))
+def test_an_output_that_nobody_asked_for_is_passed_over(triton, ask):
+    def with_more(response):
+        response.outputs.add(name="confidence", datatype="FP32", shape=[1, 1])
+        response.raw_output_contents.append(numbers(3))
+
+    triton.spoil = with_more
+
+    assert 0 <= ask(triton.url).tumor_probability <= 1
+
+
 @pytest.mark.parametrize("ask", both(detect))
 def test_a_detection_that_makes_no_sense(triton, ask):
     triton.spoil = holding(TUMOR_PROBABILITY, b"")

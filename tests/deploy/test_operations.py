@@ -129,6 +129,7 @@ def test_its_simulation_takes_these_options(commands):
     assert make_parser().parse_args(simulation[3:]).peak == 5000
 
 
+@pytest.mark.slow
 def test_its_table_of_targets_is_what_the_simulation_says(page, chart, tmp_path, capsys):
     """And the chart's own target refuses no request of any of the pods."""
     (head, table) = re.search(r"^(\| pod \| options .*)\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE).groups()

@@ -9,6 +9,8 @@ from gliogate import Client
 from gliogate.embedded import EmbeddedServer
 from gliogate.phantom import make_phantom
 
+pytestmark = pytest.mark.alone
+
 STARTS = 3
 
 

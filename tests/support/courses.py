@@ -1,5 +1,6 @@
 """The commands of a course of training, so small that what takes its time is the software, not the learning."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ def train(run: Path, data: Path, *arguments: str) -> int:
 def export(run: Path, data: Path, repository: Path, *arguments: str) -> int:
     """`python -m training export`."""
     return main(["export", str(run), "--data", str(data), "--model-repository", str(repository), *arguments])
+
+
+def epochs_logged(run: Path, stage: str) -> list[int]:
+    """Numbers of the epochs in a stage's log, from 1."""
+    with (run / f"{stage}.csv").open() as file:
+        return [int(row["epoch"]) + 1 for row in csv.DictReader(file)]
 
 
 def small(recipe: str) -> list[str]:

@@ -1,9 +1,14 @@
-"""A dataset in the Kaggle layout, of phantoms, with the trap of the real one."""
+"""A dataset in the Kaggle layout, of phantoms, with the trap of the real one, and what makes a training short."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import keras
 import pytest
+import tensorflow as tf
+from support.courses import few_slices
+from support.thin_networks import use_thin_networks
 
 from gliogate.phantom import make_phantoms
 
@@ -26,3 +31,32 @@ def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(f"{PATIENTS[0]}_20000101,{image},{mask},{int(phantom.tumor)}")
     (root / "data_mask.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+@pytest.fixture(scope="module")
+def precision_as_it_was() -> Iterator[None]:
+    """Training sets the precision of this process; the tests after it get theirs back."""
+    before = keras.mixed_precision.dtype_policy()
+    yield
+    keras.mixed_precision.set_dtype_policy(before)
+
+
+@pytest.fixture(scope="module")
+def thin_networks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Networks of few channels, of which Triton is asked about few slices."""
+    request.getfixturevalue("precision_as_it_was")
+    with pytest.MonkeyPatch.context() as patch:
+        few_slices(patch)
+        use_thin_networks(patch)
+        yield
+
+
+@pytest.fixture
+def step_by_step(request: pytest.FixtureRequest) -> Iterator[None]:
+    """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a few steps."""
+    # It warns that this is not so for data that TensorFlow prepares, of which there is none here.
+    said = "Even though the `tf.config.experimental_run_functions_eagerly` option"
+    request.node.add_marker(pytest.mark.filterwarnings(f"ignore:{said}"))
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

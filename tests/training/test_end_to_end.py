@@ -3,21 +3,14 @@
 `test_recipes.py` does the same with every recipe.
 """
 
-import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import pytest
-import tensorflow as tf
-from support.courses import export, few_slices, small, thinner, train
-from support.thin_networks import use_thin_networks
+from support.courses import epochs_logged, export, small, thinner, train
 
 from gliogate import Client
 from gliogate.contract import MODELS
@@ -30,47 +23,8 @@ from training.networks import logits_of
 from training.onnx_files import answer_on_cpu
 from training.run import Run
 
-CHECKOUT = Path(__file__).parents[2]
-
-pytestmark = [
-    pytest.mark.timeout(1200),
-    # It is said of data that TensorFlow prepares, which it does not here.
-    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly` option"),
-]
-
-THIN = (
-    "--recipe", "resunet-multitask",
-    "--stages", "multitask",
-    "--set", 'stages.multitask.options={"filters": [4, 8, 8], "depths": [1, 1, 1]}',
-    "--set", 'stages.multitask.losses={"tumor": "bce", "mask": "bce"}',
-    "--set", "stages.multitask.phases.0.window=64",
-)  # fmt: skip
-"""What stops a training is the same with any network: this one is as small as they get."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def as_it_was() -> Iterator[None]:
-    """Thin networks, and few slices; training sets the precision of this process, and the tests after it get theirs."""
-    before = keras.mixed_precision.dtype_policy()
-    with pytest.MonkeyPatch.context() as patch:
-        few_slices(patch)
-        use_thin_networks(patch)
-        yield
-    keras.mixed_precision.set_dtype_policy(before)
-
-
-@pytest.fixture
-def step_by_step() -> Iterator[None]:
-    """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a few steps."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def epochs_logged(run: Path, stage: str) -> list[int]:
-    """Numbers of the epochs in a stage's log, from 1."""
-    with (run / f"{stage}.csv").open() as file:
-        return [int(row["epoch"]) + 1 for row in csv.DictReader(file)]
+# A network is trained, exported and served.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("thin_networks")]
 
 
 @pytest.fixture(scope="module")
@@ -157,77 +111,6 @@ def test_what_is_served_is_judged_on_strangers_only(
     assert summary["patients"] == json.loads((trained / "split.json").read_text())["validation"]
     assert summary["version"] == exported.version
     assert "volume dice mean" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("step_by_step")
-def test_crossvalidation_of_the_flagship_judges_every_patient_and_vouches_for_a_run_on_all(
-    kaggle: Path, tmp_path: Path
-) -> None:
-    folds, final, repository = tmp_path / "folds", tmp_path / "final", tmp_path / "repository"
-    choices = [*small("flagship"), *thinner("flagship")]
-    assert main(["crossvalidate", str(folds), "--data", str(kaggle), "--folds", "2", *choices]) == 0
-    summary = json.loads((folds / "summary.json").read_text())
-    assert (len(summary["patients"]), len(summary["folds"])) == (5, 2)
-
-    assert train(final, kaggle, "--all-patients", *choices) == 0
-    assert not (final / "summary.json").exists()
-    vouched = ["--crossvalidation", str(folds)]
-    assert main(["calibrate", str(final), "--data", str(kaggle), *vouched]) == 0
-    assert export(final, kaggle, repository, *vouched) == 0
-    metadata = newest_metadata(repository)[1]
-    assert metadata["recipe"]["name"] == "flagship"
-    assert len(metadata["data"]["training_patients"]) == 5
-    assert len(metadata["metrics"]["folds"]) == 2
-    assert "Cross-validation in 2 folds" in (repository / "MODEL_CARD.md").read_text()
-
-
-@pytest.mark.usefixtures("step_by_step")
-def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    choices = ["--epochs", "4", *THIN, "--set", "stages.multitask.phases.1.window=64"]
-    command = [sys.executable, "-m", "training", "train", run, "--data", kaggle, *choices]
-    with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "multitask: epoch 1 of 4" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        assert "the same command carries on" in process.stderr.read()
-    assert process.returncode == 130
-    done = epochs_logged(run, "multitask")
-    assert done in ([1], [1, 2])
-    assert not (run / "multitask.keras").exists()
-
-    assert train(run, kaggle, *choices) == 0
-    assert epochs_logged(run, "multitask") == [1, 2, 3, 4]
-
-
-def test_a_full_disk_at_the_checkpoint_is_one_clear_line_and_costs_one_epoch(
-    kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A disk that is full cannot be had without root, so the writing of the file fails in its place."""
-
-    def full(_: keras.Model, path: Path) -> None:
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device", str(path))
-
-    with monkeypatch.context() as patched:
-        patched.setattr("training.callbacks.save", full)
-        assert train(tmp_path / "run", kaggle, "--epochs", "1", *THIN) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("training: ")
-    assert "No space left on device" in error
-    assert not list((tmp_path / "run").glob("*partial*"))
-    assert not list((tmp_path / "run").glob("*.keras"))
-
-
-def test_a_loss_that_is_no_number_ends_it_and_leaves_no_network(
-    kaggle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    endless = ("--set", "stages.multitask.learning_rate=1e30", "--set", "stages.multitask.warm_up=0")
-    assert train(tmp_path / "run", kaggle, "--epochs", "2", *THIN, *endless) == 1
-    assert "the loss is not a number in epoch" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "multitask.keras").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,9 @@ That the networks of each learn from more than two steps is in docs/training.md.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import pytest
-import tensorflow as tf
 from support.courses import changes, export, few_slices, small, train
 from support.thin_networks import use_thin_networks
 
@@ -27,28 +24,12 @@ from training.recipes import find, names
 from training.run import Run
 from training.train import train as train_stages
 
+pytestmark = pytest.mark.usefixtures("precision_as_it_was")
+
 SPLIT = Split(("TCGA_DU_0002", "TCGA_FG_0004"), ("TCGA_DU_0003",))
 
 
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """Training sets the precision of this process; the tests after it get theirs back."""
-    before = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_dtype_policy(before)
-
-
-@pytest.fixture
-def step_by_step() -> Iterator[None]:
-    """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a step."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.usefixtures("step_by_step")
-# It is said of data that TensorFlow prepares, which it does not here.
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly` option")
 @pytest.mark.parametrize("name", names())
 def test_it_takes_a_step_and_its_networks_are_proven(
     name: str, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
