@@ -9,6 +9,7 @@ from benchmarks.__main__ import main
 FIELDS = ("name", "images_per_s", "p50_ms", "p99_ms", "ratio_to_limit", "peak_mb", "prevalence", "in_flight")
 
 
+@pytest.mark.slow
 def test_a_quick_run_leaves_rows_and_a_page(tiny_repository, tmp_path, capsys):
     where = ["--model-repository", str(tiny_repository), "--output", str(tmp_path)]
     main(["--quick", "--systems", "tritonclient", "fused", "plain", "two calls", *where])

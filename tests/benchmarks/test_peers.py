@@ -23,6 +23,7 @@ def test_every_peer_pins_what_it_needs_and_names_the_page_it_follows(folder):
         assert re.search(r"Follows [\w.]+/\S+", docstring)
 
 
+@pytest.mark.slow  # It builds whole networks.
 def test_the_notebook_has_the_networks_that_are_served(shipped_repository):
     from benchmarks.peers.keras_predict.notebook import networks
 

@@ -156,8 +156,14 @@ def find(name: str, importing: Path, *, whole: bool = False) -> Path | None:
     return None
 
 
-PYTHON = sorted(python_files())
-FILES = {folder: [file for file in PYTHON if room_of(file) == room] for folder, room in ROOMS.items()}
+@cache
+def files_by_room() -> dict[str | None, list[Path]]:
+    """Found when a test asks: every worker imports this file, and one runs it."""
+    files: dict[str | None, list[Path]] = {folder: [] for folder in (None, *ROOMS)}
+    for file in sorted(python_files()):
+        room = room_of(file)
+        files[room and room.path].append(file)
+    return files
 
 
 def circle_in(arrows: dict[str, set[str]]) -> list[str]:
@@ -177,12 +183,12 @@ def report(amiss: Iterable[object]) -> None:
 
 
 def test_every_python_file_lies_in_a_room_of_the_table():
-    report(shown(file) for file in PYTHON if room_of(file) is None)
+    report(map(shown, files_by_room()[None]))
 
 
 @pytest.mark.parametrize("folder", ROOMS)
 def test_a_room_of_the_table_is_there(folder):
-    assert FILES[folder], f"{folder}/ holds no Python: its row can go"
+    assert files_by_room()[folder], f"{folder}/ holds no Python: its row can go"
 
 
 def test_rooms_import_each_other_in_no_circle():
@@ -193,7 +199,7 @@ def test_rooms_import_each_other_in_no_circle():
 def test_a_room_imports_only_whom_the_table_lets_it(folder):
     room = ROOMS[folder]
     offending = []
-    for each in (each for file in FILES[folder] for each in imports_of(file)):
+    for each in (each for file in files_by_room()[folder] for each in imports_of(file)):
         if each.found is None:
             library = each.name.partition(".")[0]
             is_allowed = room.libraries is None or library in room.libraries | sys.stdlib_module_names
@@ -208,9 +214,7 @@ def test_a_room_imports_only_whom_the_table_lets_it(folder):
 
 @pytest.mark.parametrize("folder", ROOMS)
 def test_the_modules_of_a_room_import_each_other_in_no_circle(folder):
-    arrows = {
-        shown(file): {shown(each.found) for each in imports_of(file) if each.found in FILES[folder]}
-        for file in FILES[folder]
-    }
+    files = files_by_room()[folder]
+    arrows = {shown(file): {shown(each.found) for each in imports_of(file) if each.found in files} for file in files}
 
     report(circle_in(arrows))

@@ -40,9 +40,16 @@ TO_SPARE_S = 1.0
 """How much later than its deadline an error may come on a busy machine."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(tiny_repository):
-    """A server that a test may harm."""
+    """A server that a test may pause."""
+    with EmbeddedServer(tiny_repository) as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_server(tiny_repository):
+    """A server that a test may kill."""
     with EmbeddedServer(tiny_repository) as server:
         yield server
 
@@ -93,16 +100,16 @@ def test_a_server_that_is_paused_costs_its_deadline_and_no_more(server, ask):
 
 
 @pytest.mark.parametrize("ask", [analyze, analyze_async])
-def test_a_server_that_is_killed_in_mid_call_is_told_of_at_once(server, ask):
+def test_a_server_that_is_killed_in_mid_call_is_told_of_at_once(mortal_server, ask):
     started = time.monotonic()
 
     # Paused first, so that the call is certainly under way.
     with (
-        paused(server),
-        later(0.5, signal_triton, server, signal.SIGKILL),
+        paused(mortal_server),
+        later(0.5, signal_triton, mortal_server, signal.SIGKILL),
         pytest.raises(ServerUnavailableError, match="no Triton answers gRPC") as caught,
     ):
-        ask(server.url, timeout_s=20)
+        ask(mortal_server.url, timeout_s=20)
 
     assert time.monotonic() - started < 10
     assert caught.value.status == "UNAVAILABLE"

@@ -52,11 +52,8 @@ def thin_networks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def step_by_step(request: pytest.FixtureRequest) -> Iterator[None]:
+def step_by_step() -> Iterator[None]:
     """TensorFlow does what it is told without tracing it into a graph first, which takes longer than a few steps."""
-    # It warns that this is not so for data that TensorFlow prepares, of which there is none here.
-    said = "Even though the `tf.config.experimental_run_functions_eagerly` option"
-    request.node.add_marker(pytest.mark.filterwarnings(f"ignore:{said}"))
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

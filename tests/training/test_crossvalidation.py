@@ -9,12 +9,13 @@ from support.courses import export, small, thinner, train
 from training.__main__ import main
 from training.metadata import newest_metadata
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("thin_networks", "step_by_step")]
+# Three networks are trained.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("thin_networks", "step_by_step")]
 
 
 def test_crossvalidation_judges_every_patient_and_vouches_for_a_run_on_all(kaggle: Path, tmp_path: Path) -> None:
     folds, final, repository = tmp_path / "folds", tmp_path / "final", tmp_path / "repository"
-    choices = [*small("resnet50-unet"), *thinner("resnet50-unet")]
+    choices = [*small("flagship"), *thinner("flagship")]
     assert main(["crossvalidate", str(folds), "--data", str(kaggle), "--folds", "2", *choices]) == 0
     summary = json.loads((folds / "summary.json").read_text())
     assert (len(summary["patients"]), len(summary["folds"])) == (5, 2)

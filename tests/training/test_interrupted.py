@@ -11,7 +11,7 @@ from support.courses import epochs_logged, train
 
 CHECKOUT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("precision_as_it_was")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("precision_as_it_was", "step_by_step")]
 
 THIN = (
     "--recipe", "resunet-multitask",
@@ -23,7 +23,6 @@ THIN = (
 """What stops a training is the same with any network: this one is as small as they get."""
 
 
-@pytest.mark.usefixtures("step_by_step")
 def test_an_interrupted_training_carries_on_after_its_last_epoch(kaggle: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     choices = ["--epochs", "4", *THIN, "--set", "stages.multitask.phases.1.window=64"]

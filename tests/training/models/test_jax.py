@@ -25,6 +25,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_jax_answers_as_tensorflow(slices: np.ndarray, tmp_path: Path) -> None:
     images = np.ascontiguousarray(slices[:, 64:192, 64:192])
