@@ -14,7 +14,7 @@ import pytest
 from gliogate import contract
 from gliogate.installed import EXTRAS
 from gliogate.phantom import make_phantoms
-from training.__main__ import _parser as training_parser
+from training.__main__ import make_parser as training_parser
 from training.recipes import find
 
 CHECKOUT = Path(__file__).parents[1]

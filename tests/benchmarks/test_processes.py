@@ -27,13 +27,19 @@ time.sleep(60)
 PARENT = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
 
 
+def children():
+    """The processes that this one has started and not ended."""
+    return set(psutil.Process().children())
+
+
 def python(code, folder, **options):
     return Process([sys.executable, "-c", code], log=folder / "log", **options)
 
 
 def test_it_ends_with_all_that_it_started(tmp_path):
-    with python(PARENT.format(child="import time; time.sleep(60)"), tmp_path) as process:
-        parent = psutil.Process(process._process.pid)
+    before = children()
+    with python(PARENT.format(child="import time; time.sleep(60)"), tmp_path):
+        [parent] = children() - before
         deadline = time.monotonic() + 10
         while not (family := parent.children(recursive=True)):
             assert time.monotonic() < deadline
@@ -88,18 +94,20 @@ def test_a_worker_that_never_answers_is_given_up(tmp_path):
 
 
 def test_a_worker_that_never_begins_is_given_up_and_ended(tmp_path):
+    before = children()
     process = python("import time; time.sleep(60)", tmp_path, pipes=True, start_timeout_s=0.3)
 
     with pytest.raises(FailedError, match=r"not ready after 0.3 s: it said nothing"), process:
         pass
 
-    assert process._process.poll() is not None
+    assert children() <= before
 
 
 def test_one_that_is_never_ready_is_given_up_and_ended(tmp_path):
+    before = children()
     process = python("import time; time.sleep(60)", tmp_path, is_ready=lambda: False, start_timeout_s=0.3)
 
     with pytest.raises(FailedError, match=r"not ready after 0.3 s"), process:
         pass
 
-    assert process._process.poll() is not None
+    assert children() <= before

@@ -158,7 +158,7 @@ def test_a_taken_port_is_named(tiny_repository):
 
 @pytest.mark.parametrize("stolen", ["grpc", "http", "metrics"])
 def test_a_port_that_is_taken_while_triton_starts_is_replaced(tiny_repository, monkeypatch, stolen):
-    choose, chosen = server_module._choose_ports, []
+    choose, chosen = server_module.choose_ports, []
     with socket.create_server(("127.0.0.1", 0)) as thief:
 
         def choose_the_thief_s_first(*arguments):
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_while_triton_starts_is_replaced(tiny_repository, m
             chosen.append(ports)
             return ports
 
-        monkeypatch.setattr(server_module, "_choose_ports", choose_the_thief_s_first)
+        monkeypatch.setattr(server_module, "choose_ports", choose_the_thief_s_first)
         with EmbeddedServer(tiny_repository) as server:
             server.check()
             assert server.url == f"127.0.0.1:{chosen[1].grpc}"

@@ -20,7 +20,7 @@ def assert_it_runs(python, output):
     """Runs a load test from the checkout; a machine that is too busy for the schedule has it called invalid."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with instant_server() as port:
-        words = ["single-stream", "--duration", "1", "--pool", "4", "--output", output, "--url", f"127.0.0.1:{port}"]
+        words = ["single-stream", "--duration", "3", "--pool", "4", "--output", output, "--url", f"127.0.0.1:{port}"]
         command = [*python, "-m", "loadtests", *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, env=own, timeout=120, check=False)
     assert done.returncode in (0, EXIT_INVALID), done.stderr

@@ -121,7 +121,7 @@ class EmbeddedServer:
         check_repository(self._model_repository, self._config_name)
         address = _resolve(self._host)
         for attempt in range(1, _ATTEMPTS + 1):
-            ports = _choose_ports(address, self._wanted_ports)
+            ports = choose_ports(address, self._wanted_ports)
             run = _Run(
                 installation,
                 self._model_repository,
@@ -315,7 +315,7 @@ def _resolve(host: str) -> str:
         raise EmbeddedServerError(f"cannot listen on {host!r}, which is no IPv4 address and no name of one") from error
 
 
-def _choose_ports(address: str, wanted: tuple[int | None, ...]) -> _Ports:
+def choose_ports(address: str, wanted: tuple[int | None, ...]) -> _Ports:
     """Returns the wanted ports, and free ones for those that are None; all were free a moment ago."""
     with contextlib.ExitStack() as stack:
         chosen = []

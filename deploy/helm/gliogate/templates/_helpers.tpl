@@ -239,7 +239,8 @@ go whole files only, under their names by renaming. Whatever fails here costs ti
             { echo "cannot keep $file" >&2; rm -f "$kept/$part"; }
         fi
       done
-      sleep infinity & wait
+      # With nothing open: TERM may come before it is a process of its own, and then it outlives this shell.
+      sleep infinity > /dev/null 2>&1 & wait
     - engine-keeper
     - {{ .Values.engineCache.mountPath | quote }}
     - /mnt/engines
