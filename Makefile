@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 
 # Most tests wait for a server most of the time, so there are more workers than cores; training keeps a core busy each.
 PYTEST := $(BIN)/pytest --dist=loadfile
-WORKERS ?= 4
+WORKERS ?= 3
 TRAINING_WORKERS ?= 2
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable

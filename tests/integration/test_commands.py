@@ -171,7 +171,7 @@ def test_ctrl_c_keeps_the_lines_and_stops_the_server(tiny_repository, many_scans
         finally:
             process.kill()
 
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     lines = [json.loads(line) for line in (first + others).splitlines()]
     assert 1 <= len(lines) < MANY
     assert re.fullmatch(r"\d+ scans, .*, \d+ not done\n", error)
