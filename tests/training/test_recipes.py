@@ -28,9 +28,14 @@ pytestmark = pytest.mark.usefixtures("precision_as_it_was")
 SPLIT = Split(("TCGA_DU_0002", "TCGA_FG_0004"), ("TCGA_DU_0003",))
 
 
-# Not the one that differs from another by CLAHE alone, which `models/test_clahe.py` proves in ONNX.
+# One differs from another by CLAHE alone, which `models/test_clahe.py` proves in ONNX; one has the deepest of networks.
+LONG = {"clahe-resnet50-resunet", "resunet-multitask"}
+
+
 @pytest.mark.usefixtures("step_by_step")
-@pytest.mark.parametrize("name", sorted(set(names()) - {"clahe-resnet50-resunet"}))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in names()]
+)
 def test_it_takes_a_step_and_its_networks_are_proven(
     name: str, kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
