@@ -33,13 +33,13 @@ check: $(VENV)/.developing ## Run the linters and the type checker
 test: check ## Run them and the tests, all but those that take minutes
 	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not slow and not alone"
 	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training -m "not slow"
-	$(PYTEST) tests/integration -m alone
+	$(PYTEST) --ignore=tests/training -m "alone and not slow"
 
 .PHONY: test-all
 test-all: check ## Run them and every test
 	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not alone"
 	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training
-	$(PYTEST) tests/integration -m alone
+	$(PYTEST) --ignore=tests/training -m alone
 
 .PHONY: bench
 bench: $(VENV)/.developing ## Measure the served ensemble against its engines alone and against other servers
