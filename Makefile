@@ -12,6 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 PYTEST := $(BIN)/pytest --dist=loadfile
 WORKERS ?= 3
 TRAINING_WORKERS ?= 2
+# What measures time or memory has the machine to itself. Its files are named, since collecting all takes seconds.
+ALONE := $(shell grep -rl mark.alone tests)
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -33,13 +35,13 @@ check: $(VENV)/.developing ## Run the linters and the type checker
 test: check ## Run them and the tests, all but those that take minutes
 	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not slow and not alone"
 	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training -m "not slow"
-	$(PYTEST) --ignore=tests/training -m "alone and not slow"
+	$(PYTEST) -m "alone and not slow" $(ALONE)
 
 .PHONY: test-all
 test-all: check ## Run them and every test
 	$(PYTEST) --numprocesses=$(WORKERS) --ignore=tests/training -m "not alone"
 	$(PYTEST) --numprocesses=$(TRAINING_WORKERS) tests/training
-	$(PYTEST) --ignore=tests/training -m alone
+	$(PYTEST) -m alone $(ALONE)
 
 .PHONY: bench
 bench: $(VENV)/.developing ## Measure the served ensemble against its engines alone and against other servers

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,29 +9,18 @@ from pathlib import Path
 
 import cv2
 import pytest
+from support.readmes import blocks, commands
 
 from gliogate import contract
 from gliogate.installed import EXTRAS
 from gliogate.phantom import make_phantoms
-from training.__main__ import make_parser as training_parser
-from training.recipes import find
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def commands(start: str) -> list[list[str]]:
-    """Every command of the README's shell blocks that begins so, without its comment."""
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
-
-
 def test_the_wheel_that_it_installs_is_the_one_that_is_made():
-    (install,) = commands("pip install")
+    (install,) = commands(README, "pip install")
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     assert install[2] == f"dist/gliogate-{project['version']}-py3-none-any.whl[embedded]"
     (table,) = re.findall(r"^\| extra \|.*\n\|[-|]*\n((?:\|.*\n)+)", README, re.MULTILINE)
@@ -54,7 +42,7 @@ def scans(tmp_path, monkeypatch):
 
 
 def test_every_kind_of_command_in_it_is_run_here_or_by_ci():
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line]
+    lines = [line for block in blocks(README, "bash") for line in block.splitlines() if line]
     # The installation is run by tests/packaging.
     known = ("make ", "pip install", "gliogate demo", "gliogate serve", "gliogate analyze")
     known += ("python -m training", "python -c", "curl ")
@@ -63,12 +51,13 @@ def test_every_kind_of_command_in_it_is_run_here_or_by_ci():
 
 def test_ci_runs_its_two_commands():
     ci = (CHECKOUT / ".ci" / "run").read_text()
-    assert [command[:2] for command in commands("make")] == [["make", "dist"], ["make", "demo"], ["make", "test"]]
+    told = [command[:2] for command in commands(README, "make")]
+    assert told == [["make", "dist"], ["make", "demo"], ["make", "test"]]
     assert {"make demo", "make test"} <= set(ci.splitlines())
 
 
 def test_the_python_example_runs(scans, shipped_server):
-    (example,) = blocks("python")
+    (example,) = blocks(README, "python")
     code = example.replace("localhost:8001", shipped_server.url)
 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=scans)
@@ -78,7 +67,7 @@ def test_the_python_example_runs(scans, shipped_server):
 
 
 def test_the_shell_examples_run(scans, shipped_server, shipped_repository):
-    analyze = commands("gliogate analyze")
+    analyze = commands(README, "gliogate analyze")
     assert len(analyze) == 2
     for command in analyze:
         words = [shipped_server.url if word == "localhost:8001" else word for word in command]
@@ -104,17 +93,6 @@ def test_the_curl_example_gets_an_answer(scans, shipped_server):
     outputs = {output["name"]: output["data"] for output in json.loads(answer.stdout)["outputs"]}
     assert outputs["segmented"] == [False]
     assert 0 <= outputs["tumor_probability"][0] < 0.5
-
-
-def test_the_training_commands_are_the_parsers():
-    parsed = [training_parser().parse_args(command[3:]) for command in commands("python -m training")]
-    told = [arguments.command for arguments in parsed]
-    first = ["explore", "train", "export", "evaluate", "update-gate"]
-    assert told == [*first, "crossvalidate", "train", "calibrate", "export", "train", "compare"]
-    # Each of them is run by tests/training.
-    for arguments in parsed:
-        if "recipe" in arguments:
-            find(arguments.recipe).with_changes(arguments.set)
 
 
 def test_the_wire_contract_s_table_is_the_contract():

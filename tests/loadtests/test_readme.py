@@ -1,8 +1,9 @@
 """What the README of the load tests shows can be called, and what it lists is there."""
 
 import re
-import shlex
 from pathlib import Path
+
+from support.readmes import commands
 
 from loadtests import scenarios
 from loadtests.options import make_parser
@@ -14,18 +15,11 @@ FOLDER = Path(__file__).parents[2] / "loadtests"
 README = (FOLDER / "README.md").read_text()
 
 
-def commands(start):
-    blocks = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    words = [shlex.split(line.removeprefix("taskset -c 0 "), comments=True) for line in lines]
-    return [each for each in words if shlex.join(each).startswith(start)]
-
-
 def test_every_command_can_be_parsed():
-    found = commands("python -m loadtests ")
+    found = commands(README, "python -m loadtests ") + commands(README, "taskset -c 0 python -m loadtests ")
     assert len(found) >= 8
     for words in found:
-        arguments = make_parser().parse_args(words[3:])
+        arguments = make_parser().parse_args(words[words.index("loadtests") + 1 :])
         settings = Settings.of(arguments)
         if arguments.slo:
             Slo.parse(arguments.slo)
