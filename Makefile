@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest --dist=loadfile
 WORKERS ?= 3
 TRAINING_WORKERS ?= 2
 # What measures time or memory has the machine to itself. Its files are named, since collecting all takes seconds.
-ALONE := $(shell grep -rl mark.alone tests)
+ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 

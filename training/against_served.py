@@ -95,8 +95,8 @@ def hold_against_served(summary: Mapping[str, Any], dataset: Dataset, repository
 def figures(run: Sequence[Case], served: Sequence[Case]) -> list[Figure]:
     """What both sides are compared by; what is not defined is left out.
 
-    The detector is compared by its AUC over slices. Counts of before version 9 have no probabilities: then by the area
-    under the curve of the gate's own yes and no, which is the mean of sensitivity and specificity.
+    The detector is compared by its AUC over slices. The counts of networks up to version 8 have no probabilities: then
+    by the area under the curve of the gate's own yes and no, which is the mean of sensitivity and specificity.
 
     Args:
         run: of each patient, judged by the run.

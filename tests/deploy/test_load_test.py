@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.started import ended_after
 
 from loadtests import scenarios
 
@@ -35,7 +36,6 @@ def start(load_test, tiny_server, tmp_path):
         "/report/": f"{tmp_path}/",
     }
     port = random.randrange(20_000, 30_000)
-    started = []
 
     def start(index):
         arguments = ["--rate=5", "--duration=4", "--pool=8", "--late-ms=60000", "--timeout-s=60"]
@@ -66,11 +66,8 @@ def start(load_test, tiny_server, tmp_path):
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=60)
+    with ended_after() as started:
+        yield start
 
 
 def test_master_and_worker_find_each_other_and_report(start, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from support.started import ended_after
 from support.waiting import wait_for
 
 from loadtests.instant import instant_server
@@ -23,9 +24,8 @@ CALLS = {"gated", "detector", "always", "batch of 8"}
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts Locust, in an empty folder; what is still running at the end is ended."""
+    """Starts Locust, in an empty folder."""
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-    started = []
 
     def start(*words, **options):
         process = subprocess.Popen(
@@ -40,11 +40,8 @@ def start(tmp_path):
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=60)
+    with ended_after() as started:
+        yield start
 
 
 def free_port():

@@ -76,8 +76,7 @@ class EmbeddedServer:
             http_port: for KServe's HTTP protocol, and for health checks.
             metrics_port: for Prometheus.
             model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
-                of all where the name is empty. Those of a checkout have `fp32`: the
-                networks in 32 bits, in place of 8.
+                of all where the name is empty. Those of a checkout have `fp32`: the networks in 32 bits, in place of 8.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
