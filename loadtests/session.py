@@ -52,7 +52,7 @@ class Team:
 def embedded(settings: Settings) -> Iterator[Settings]:
     """Starts a Triton on this machine, on the shipped model repository; gives the settings with its addresses."""
     room = import_embedded()
-    with room.EmbeddedServer(room.find_model_repository(None)) as server:
+    with room.EmbeddedServer(room.find_model_repository(None), http_inference=True) as server:
         addresses = {"url": server.url, "http_url": server.http_url.removeprefix("http://")}
         yield replace(settings, **addresses, metrics_url=server.metrics_url)
 

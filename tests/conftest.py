@@ -24,7 +24,7 @@ def shipped_repository():
 
 @pytest.fixture(scope="session")
 def shipped_server(shipped_repository):
-    with EmbeddedServer(shipped_repository) as server:
+    with EmbeddedServer(shipped_repository, http_inference=True) as server:
         yield server
 
 
@@ -36,5 +36,5 @@ def tiny_repository(shipped_repository, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_server(tiny_repository):
-    with EmbeddedServer(tiny_repository) as server:
+    with EmbeddedServer(tiny_repository, http_inference=True) as server:
         yield server

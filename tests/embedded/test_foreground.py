@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from support.waiting import wait_for
@@ -36,6 +37,18 @@ def start(*arguments, command=SERVE, **options):
             yield process
         finally:
             process.kill()
+
+
+def children_of(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+    return list(map(int, found.stdout.split()))
+
+
+def triton_of(serving):
+    """Its process, a child of the guard's."""
+    guard = next(pid for pid in children_of(serving.pid) if "guard.py" in Path(f"/proc/{pid}/cmdline").read_text())
+    (triton,) = children_of(guard)
+    return triton
 
 
 def refuses_connections(url):
@@ -95,22 +108,27 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(tiny_repository):
 
 
 def test_a_server_that_dies_later_is_one_line_and_exit_code_1(tiny_repository):
-    with start(tiny_repository) as serving:
+    with start(tiny_repository, "--no-restart") as serving:
         assert READY.fullmatch(serving.stdout.readline())
-        guard = subprocess.run(["pgrep", "-P", str(serving.pid)], capture_output=True, text=True, check=True)
-        triton = subprocess.run(["pgrep", "-P", guard.stdout.strip()], capture_output=True, text=True, check=True)
-        os.kill(int(triton.stdout), signal.SIGKILL)
+        os.kill(triton_of(serving), signal.SIGKILL)
         _, errors = serving.communicate(timeout=ENDED_WITHIN_S)
 
     assert serving.returncode == 1
-    assert re.fullmatch(r"starting\ngliogate: error: the embedded Triton died, exit code 137: .+\n", errors)
+    assert re.fullmatch(r"starting\ngliogate: error: the embedded Triton was killed by SIGKILL: .+\n", errors)
 
 
-def test_it_does_not_outlive_its_parent(tiny_repository):
+def test_it_outlives_the_shell_that_started_it(tiny_repository):
     script = "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()"
     with start(tiny_repository, command=[sys.executable, "-c", script, *SERVE]) as parent:
         url = READY.fullmatch(parent.stdout.readline())[1]
+        (serving,) = children_of(parent.pid)
         parent.kill()
+        parent.wait()
+        try:
+            time.sleep(1)  # It would look at its parent every 0.2 s.
+            assert not refuses_connections(url)
+        finally:
+            os.kill(serving, signal.SIGTERM)
         # The pipes are closed by the last process that holds them.
         parent.communicate(timeout=ENDED_WITHIN_S)
 

@@ -16,6 +16,7 @@ def started_with(tiny_repository, monkeypatch):
         def start(*arguments: str) -> EmbeddedServer:
             popen = subprocess.Popen
             with monkeypatch.context() as patch:
+                # The proxy takes no notice of them.
                 patch.setattr(subprocess, "Popen", lambda command, **rest: popen([*command, *arguments], **rest))
                 return stack.enter_context(EmbeddedServer(tiny_repository))
 

@@ -30,8 +30,8 @@ TUMOR = slices(*[0.75] * 8)
 class Triton:
     """A plain client that asks without waiting, and what the server counts."""
 
-    def __init__(self, server):
-        self.client = tritonclient.grpc.InferenceServerClient(server.url)
+    def __init__(self, server, url=None):
+        self.client = tritonclient.grpc.InferenceServerClient(url or server.url)
         self.metrics_url = server.metrics_url
         self.answers = SimpleQueue()
 
@@ -242,7 +242,7 @@ def explicit(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("explicit")
 def test_a_segmenter_that_is_unloaded_under_load_fails_only_who_needs_it(repository):
     with EmbeddedServer(repository) as server:
-        masks, probabilities, control = Triton(server), Triton(server), Triton(server)
+        masks, probabilities, control = Triton(server), Triton(server), Triton(server, server.triton_url)
         with load(probabilities, outputs=[PROBABILITY]) as detected, load(masks) as segmented:
             wait_for_more(segmented, 20)
             control.client.unload_model(contract.SEGMENTER.name)
@@ -273,7 +273,7 @@ def _half_as_sure(detector):
 @pytest.mark.usefixtures("explicit")
 def test_a_new_version_under_load_loses_no_request_and_mixes_no_networks(repository):
     with EmbeddedServer(repository) as server:
-        asked, control = Triton(server), Triton(server)
+        asked, control = Triton(server), Triton(server, server.triton_url)
         with load(asked) as answers:
             wait_for_more(answers, 20)
             for model in contract.MODELS:

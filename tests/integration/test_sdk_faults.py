@@ -285,7 +285,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_longer_than_asked(serve
 
 def test_a_model_that_is_unloaded_is_named_until_it_is_back(started_with):
     server = started_with("--model-control-mode=explicit", "--load-model=*")
-    with Client(server.url) as client, contextlib.closing(InferenceServerClient(server.url)) as admin:
+    with Client(server.url) as client, contextlib.closing(InferenceServerClient(server.triton_url)) as admin:
         assert client.analyze(TUMOR).tumor
         admin.unload_model(SEGMENTER.name)
         deadline = time.monotonic() + 20
@@ -305,7 +305,7 @@ def test_a_model_that_is_unloaded_is_named_until_it_is_back(started_with):
         assert client.analyze(TUMOR).tumor
 
 
-def test_tls_of_another_authority_is_refused_within_the_deadline(started_with, tmp_path):
+def test_tls_of_another_authority_is_refused_within_the_deadline(tiny_repository, tmp_path):
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     for name, pem in (
@@ -315,19 +315,16 @@ def test_tls_of_another_authority_is_refused_within_the_deadline(started_with, t
         ("certificate", certificate.cert_chain_pems[0]),
     ):
         pem.write_to_path(tmp_path / name)
-    server = started_with(
-        "--grpc-use-ssl=1",
-        f"--grpc-server-cert={tmp_path / 'certificate'}",
-        f"--grpc-server-key={tmp_path / 'key'}",
-    )
-
-    with Client(server.url, tls=TLS(root_certificates=tmp_path / "root")) as client:
-        assert client.analyze(TUMOR).tumor
-    for tls in (TLS(root_certificates=tmp_path / "other"), None):
-        started = time.monotonic()
-        with Client(server.url, tls=tls) as client, pytest.raises(ServerUnavailableError):
-            client.analyze(TUMOR, timeout_s=5)
-        assert time.monotonic() - started < 5 + TO_SPARE_S
+    with EmbeddedServer(
+        tiny_repository, tls_certificate=tmp_path / "certificate", tls_private_key=tmp_path / "key"
+    ) as server:
+        with Client(server.url, tls=TLS(root_certificates=tmp_path / "root")) as client:
+            assert client.analyze(TUMOR).tumor
+        for tls in (TLS(root_certificates=tmp_path / "other"), None):
+            started = time.monotonic()
+            with Client(server.url, tls=tls) as client, pytest.raises(ServerUnavailableError):
+                client.analyze(TUMOR, timeout_s=5)
+            assert time.monotonic() - started < 5 + TO_SPARE_S
 
 
 def test_ctrl_c_ends_a_call_at_once(server):

@@ -1,24 +1,35 @@
-"""Signals to the Triton behind an embedded server: what stops, kills or pauses it."""
+"""Signals to the processes behind an embedded server: what stops, kills or pauses them."""
 
 import os
 from pathlib import Path
 
 from gliogate.embedded import EmbeddedServer
+from gliogate.embedded.stubs import stubs_of
+
+
+def name_of(server: EmbeddedServer) -> str:
+    """What all processes, files and memory regions of a server's Triton are named by."""
+    return Path(server.triton_url).parent.name
 
 
 def signal_triton(server: EmbeddedServer, number: int) -> None:
-    """Sends a signal to the Triton of a server, found by its port."""
+    """Sends a signal to the Triton of a server."""
     os.kill(pid_of_triton(server), number)
 
 
 def pid_of_triton(server: EmbeddedServer) -> int:
     """The process of a server's Triton."""
-    port = f"--grpc-port={server.url.rpartition(':')[2]}".encode()
+    name = f"--id={name_of(server)}"
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            arguments = (process / "cmdline").read_text(errors="replace").split("\0")
         except OSError:
             continue
-        if arguments[0].endswith(b"tritonserver") and port in arguments:
+        if arguments[0].endswith("tritonserver") and name in arguments:
             return int(process.name)
-    raise LookupError(f"no Triton with {port!r}")
+    raise LookupError(f"no Triton with {name}")
+
+
+def models_of(server: EmbeddedServer) -> dict[int, str]:
+    """The processes of a server's models, with the instances that they run."""
+    return stubs_of(name_of(server))

@@ -114,8 +114,25 @@ def _add_serve(commands: Any) -> None:
     parser.set_defaults(run=_serve)
     add_model_repository(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDR", help="address to listen on (%(default)s)")
-    for name, number in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
-        parser.add_argument(f"--{name}-port", type=port, default=number, metavar="N", help="(%(default)s)")
+    for name, number, use in (
+        ("grpc", 8001, "inference"),
+        ("http", 8000, "health"),
+        ("metrics", 8002, "for Prometheus"),
+    ):
+        parser.add_argument(f"--{name}-port", type=port, default=number, metavar="N", help=f"{use} (%(default)s)")
+    parser.add_argument("--http-inference", action="store_true", help="answer inference by KServe's HTTP protocol, too")
+    add_path(parser, "--tls-cert", metavar="FILE", help="PEM file with the server's certificate: encrypt")
+    add_path(parser, "--tls-key", metavar="FILE", help="PEM file with its key")
+    add_path(parser, "--tls-client-ca", metavar="FILE", help="PEM file of the authorities of clients: refuse others")
+    add_path(
+        parser, "--token-file", metavar="FILE", help="with the bearer token that requests must carry; over TLS only"
+    )
+    parser.add_argument(
+        "--no-restart",
+        dest="restart",
+        action="store_false",
+        help="end with 1 when Triton dies or hangs, for a supervisor to see, rather than start it again",
+    )
     parser.add_argument(
         "--model-config-name",
         default="",
@@ -125,14 +142,25 @@ def _add_serve(commands: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> bool:
-    import_embedded().serve(
-        model_repository=arguments.model_repository,
-        host=arguments.host,
-        grpc_port=arguments.grpc_port,
-        http_port=arguments.http_port,
-        metrics_port=arguments.metrics_port,
-        model_config_name=arguments.model_config_name,
-    )
+    embedded = import_embedded()
+    try:
+        token = arguments.token_file and arguments.token_file.read_text("utf-8").strip()
+        embedded.serve(
+            model_repository=arguments.model_repository,
+            restart=arguments.restart,
+            host=arguments.host,
+            grpc_port=arguments.grpc_port,
+            http_port=arguments.http_port,
+            metrics_port=arguments.metrics_port,
+            http_inference=arguments.http_inference,
+            tls_certificate=arguments.tls_cert,
+            tls_private_key=arguments.tls_key,
+            tls_client_authority=arguments.tls_client_ca,
+            token=token,
+            model_config_name=arguments.model_config_name,
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(error) from error
     return True
 
 

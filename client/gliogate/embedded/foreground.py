@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
+import sys
 import time
-from typing import TYPE_CHECKING, Final, NoReturn
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gliogate.embedded.repository import find_model_repository
 from gliogate.embedded.server import EmbeddedServer
@@ -18,48 +19,48 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.2
 
 
-def serve(
-    *,
-    model_repository: Path | None = None,
-    host: str = "127.0.0.1",
-    grpc_port: int | None = None,
-    http_port: int | None = None,
-    metrics_port: int | None = None,
-    model_config_name: str = "",
-) -> None:
-    """Serves until SIGTERM or SIGINT, or until the process that started this one is gone.
+def serve(*, model_repository: Path | None = None, restart: bool = True, **options: Any) -> None:
+    """Serves until SIGTERM or SIGINT; until then it goes on without the process that started it.
 
-    Prints one line with the addresses when every model is ready. Must be called in the main thread.
+    Prints one line with the addresses when every model is ready, and on stderr a line each time Triton is started
+    again, and what is open where it listens on more than loopback. Must be called in the main thread.
 
     Args:
         model_repository: see `find_model_repository`.
-        host: the address to listen on.
-        grpc_port: None picks a free one; so do the next two.
-        http_port: see `EmbeddedServer`.
-        metrics_port: see `EmbeddedServer`.
-        model_config_name: see `EmbeddedServer`.
+        restart: see `EmbeddedServer`.
+        **options: further ones of `EmbeddedServer`.
 
     Raises:
-        EmbeddedServerError: the server did not start, or died.
+        EmbeddedServerError: the server did not start, or died and was not started again.
         KeyboardInterrupt: at SIGINT, as by Ctrl-C, when the server has ended.
     """
-    parent = os.getppid()
-    with (
-        _stopped_by_signals(),
-        EmbeddedServer(
-            find_model_repository(model_repository),
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            metrics_port=metrics_port,
-            model_config_name=model_config_name,
-        ) as server,
-    ):
+    server = EmbeddedServer(find_model_repository(model_repository), restart=restart, on_event=_tell, **options)
+    with _stopped_by_signals(), server:
+        if warning := _what_is_open(server, options):
+            _tell(warning)
         addresses = f"gRPC {server.url}, HTTP {server.http_url}, metrics {server.metrics_url}"
         print(f"gliogate is ready: {addresses}", flush=True)
-        while os.getppid() == parent:
+        while True:
             time.sleep(_POLL_S)
             server.check()
+
+
+def _tell(line: str) -> None:
+    print(f"gliogate: {line}", file=sys.stderr, flush=True)
+
+
+def _what_is_open(server: EmbeddedServer, options: dict[str, Any]) -> str:
+    """A warning of what others than this machine's users can reach; empty where that is nothing."""
+    if ip_address(server.address).is_loopback:
+        return ""
+    is_mutual = options.get("tls_client_authority") is not None
+    gaps = [
+        *(["in clear text"] if options.get("tls_certificate") is None else []),
+        *(["without a token or a client's certificate"] if not (is_mutual or options.get("token")) else []),
+    ]
+    inference = "inference over gRPC and HTTP" if options.get("http_inference") else "inference over gRPC"
+    reached = f"warning: {server.address} is not loopback: whoever reaches it is told health and metrics"
+    return f"{reached}, and gets {inference} {' and '.join(gaps)}" if gaps else ""
 
 
 class _StopRequested(BaseException):

@@ -31,7 +31,7 @@ def run(owner: int, grace_s: float, folder: Path, shm_prefix: str, command: list
     Args:
         owner: the process id of the owner.
         grace_s: how long the server may take to end by itself before it is killed.
-        folder: the server's own folder, removed at the end.
+        folder: this start's own folder, removed at the end, in the server's.
         shm_prefix: what the names of the server's shared memory regions begin with; they are removed at the end.
         command: the server and its arguments.
     """
@@ -57,10 +57,12 @@ def run(owner: int, grace_s: float, folder: Path, shm_prefix: str, command: list
         return server.wait()
     finally:
         remove_traces(folder, shm_prefix)
+        if os.getppid() != owner:
+            shutil.rmtree(folder.parent, ignore_errors=True)  # The owner's, which it cannot remove any more.
 
 
 def remove_traces(folder: Path, shm_prefix: str) -> None:
-    """Removes the server's folder and its shared memory regions."""
+    """Removes the folder of a start and its shared memory regions."""
     shutil.rmtree(folder, ignore_errors=True)
     for region in Path("/dev/shm").glob(f"{shm_prefix}*"):  # noqa: S108  where Linux keeps POSIX shared memory
         region.unlink(missing_ok=True)

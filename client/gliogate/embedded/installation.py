@@ -78,6 +78,9 @@ class Installation:
 
         Triton's stub takes no notice of Python's environment variables; it lives in the virtual environment whose
         `python3` is first on PATH. So it gets one of its own, which sees the packages that this process sees.
+
+        Args:
+            folder: one with a path that a shell takes as it is, see `folders`; so nothing else is told to Triton.
         """
         backends = folder / "backends"
         python = backends / "python"
@@ -86,17 +89,26 @@ class Installation:
         shutil.copy2(self.wheel / "python_backend_stubs" / _PYTHON / "triton_python_backend_stub", python)
         for backend in _OUR_BACKENDS.iterdir():
             (backends / backend.name).symlink_to(backend)
+        for index, libraries in enumerate(self.library_folders):
+            # Whatever stands in the path, the loader takes a colon or a semicolon for its end.
+            (folder / f"libraries-{index}").symlink_to(libraries)
         environment = folder / "environment"
         venv.create(environment, symlinks=True)
         packages = environment / "lib" / f"python{_PYTHON}" / "site-packages"
-        seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+        seen = []
+        for index, path in enumerate(
+            path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")
+        ):
+            # By links: this file is read in whatever encoding the locale says.
+            seen.append(packages / f"seen-{index}")
+            seen[-1].symlink_to(path)
         # The model repository is not ours to write to, not even compiled Python.
-        lines = [*seen, "import sys; sys.dont_write_bytecode = True"]
+        lines = [*map(str, seen), "import sys; sys.dont_write_bytecode = True"]
         (packages / "gliogate-embedded.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Returns the environment variables to start Triton with, from the folder that was assembled."""
-        libraries = [str(path) for path in self.library_folders]
+        libraries = [str(folder / f"libraries-{index}") for index in range(len(self.library_folders))]
         paths = [str(folder / "environment" / "bin")]
         # Since 1.31 ONNX Runtime tells Microsoft of its use, unless this is set; whoever wants that sets it to 0.
         quiet = {"ORT_DISABLE_TELEMETRY": "1"}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 import threading
+import time
 from collections import deque
-from typing import IO, Final
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _KEPT_LINES: Final = 500
-_HARMLESS: Final = re.compile(r"NVML|CUDA|Cuda|DCGM|pinned")
-"""What it says on every machine that has no GPU."""
+_KEPT_FILES: Final = 10
+_HARMLESS: Final = re.compile(r"NVML|CUDA|Cuda|DCGM|pinned|evhtp")
+"""What it says on every machine that has no GPU, and of a socket that is none of TCP."""
 _UNLOADING: Final = "All models are stopped, unloading models"
 _ERROR: Final = re.compile(r'^E\d{4} [^"]*\] "(.*)"$|^\[libprotobuf ERROR [^]]*\] (.*)$')
 _NOISE: Final = re.compile(r"ERROR: Failed to create instance: .*|Internal: |TritonModelException: |\\n\\nAt:.*")
@@ -24,13 +32,15 @@ class Log:
         unloading: set when Triton ends, has answered every request and begins to unload its models.
     """
 
-    def __init__(self, stream: IO[bytes], *, echo: bool) -> None:
+    def __init__(self, stream: IO[bytes], *, echo: bool, aliases: Mapping[str, str]) -> None:
         """Starts to read.
 
         Args:
             stream: what Triton writes; closed by `close`.
             echo: show every line on stderr as it comes.
+            aliases: paths as Triton knows them, and as its user does.
         """
+        self._aliases = aliases
         self.unloading: threading.Event = threading.Event()
         self._stream = stream
         self._echo = echo
@@ -51,15 +61,26 @@ class Log:
         """Returns the last lines."""
         return "\n".join(list(self._lines)[-lines:])
 
+    def keep(self) -> str:
+        """Writes what is left of the log into a file, and says which in a few words; the oldest of many is removed."""
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "gliogate"
+        name = f"triton-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        for place in (folder, Path(tempfile.gettempdir())):
+            try:
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (place / name).write_text(self.tail(_KEPT_LINES) + "\n", encoding="utf-8")
+                for old in sorted(place.glob("triton-*.log"))[:-_KEPT_FILES]:
+                    old.unlink(missing_ok=True)
+            except (OSError, RuntimeError):  # There may be no home, or no room.
+                continue
+            return f"its log is {place / name}"
+        return "its log could not be kept"
+
     def reason(self) -> str:
         """Returns what Triton gives as reasons for a failure, in one line; its last line where it gives none."""
         found = (match[1] or match[2] for line in list(self._lines) if (match := _ERROR.match(line)))
         reasons = dict.fromkeys(filter(None, (_NOISE.sub("", text).replace(r"\n", " ").strip() for text in found)))
         return "; ".join(reasons) or f"its last line was {self.tail(1)!r}"
-
-    def names_taken_port(self) -> bool:
-        """Whether the reason is that a port is taken."""
-        return "already in use" in self.reason()
 
     def names_lost_lock(self) -> bool:
         """Whether the reason is that one of Triton's processes waited in vain for another."""
@@ -68,6 +89,8 @@ class Log:
     def _read(self) -> None:
         for raw in self._stream:
             line = raw.decode(errors="replace").rstrip()
+            for alias, path in self._aliases.items():
+                line = line.replace(alias, path)
             if _UNLOADING in line:
                 self.unloading.set()
             if line and not _HARMLESS.search(line):

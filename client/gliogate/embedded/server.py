@@ -1,50 +1,24 @@
-"""`EmbeddedServer`: starts Triton on a model repository, waits until every model is ready, stops it."""
+"""`EmbeddedServer`: starts Triton on a model repository behind a proxy, keeps it running if asked, stops it."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import secrets
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
+import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-from gliogate.embedded import guard
+from gliogate.embedded.folders import make_folder
 from gliogate.embedded.installation import Installation
-from gliogate.embedded.log import Log
+from gliogate.embedded.proxy.settings import Settings
 from gliogate.embedded.repository import check_repository
-from gliogate.embedded.stubs import has_died, stubs_of
+from gliogate.embedded.running import Running
+from gliogate.embedded.shared_memory import room_for_requests, warning
+from gliogate.embedded.triton import Sockets, Triton
 from gliogate.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-
-_POLL_S: Final = 0.02
-_PROBE_TIMEOUT_S: Final = 1.0
-_ATTEMPTS: Final = 5
-_LAST_MOMENT_S: Final = 1.0
-_LAST_ANSWERS_S: Final = 0.1
-"""From when Triton has answered its last request to when the answer is on its way."""
-
-
-class _Ports(NamedTuple):
-    grpc: int
-    http: int
-    metrics: int
-
-
-class _PortTakenError(EmbeddedServerError):
-    """A port was free when it was chosen and taken when Triton wanted it."""
-
-
-class _StarvedError(EmbeddedServerError):
-    """Triton gave up waiting for one of its own processes, as it does on a machine that has far too much to do."""
 
 
 class EmbeddedServer:
@@ -52,6 +26,9 @@ class EmbeddedServer:
 
     A context manager; `start` and `stop` do the same by hand, and do nothing the second time. However this process
     ends, killed included, the server ends with it.
+
+    Triton itself can be reached by this user only; what listens on ports is a proxy before it, which lets through
+    inference over gRPC, health, descriptions and metrics, each request bounded in size.
     """
 
     def __init__(
@@ -62,6 +39,13 @@ class EmbeddedServer:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
+        http_inference: bool = False,
+        tls_certificate: Path | str | None = None,
+        tls_private_key: Path | str | None = None,
+        tls_client_authority: Path | str | None = None,
+        token: str | None = None,
+        restart: bool = False,
+        on_event: Callable[[str], None] | None = None,
         model_config_name: str = "",
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
@@ -71,42 +55,75 @@ class EmbeddedServer:
 
         Args:
             model_repository: the folder with gliogate's models.
-            host: the address to listen on, an IPv4 address or a name that has one; `0.0.0.0` is every one.
+            host: the address to listen on, or a name that has one; `0.0.0.0` and `::` are every one.
             grpc_port: None picks a free one; so do the next two.
-            http_port: for KServe's HTTP protocol, and for health checks.
+            http_port: for health, and for inference if `http_inference`.
             metrics_port: for Prometheus.
+            http_inference: answer inference by KServe's HTTP protocol, too.
+            tls_certificate: a PEM file with the server's certificate, and those between it and its authority; the
+                server speaks in clear text where it is None.
+            tls_private_key: the PEM file of the certificate's key.
+            tls_client_authority: a PEM file of the authorities that clients' certificates have to come from (mutual
+                TLS); clients need none where it is None.
+            token: what requests have to carry, see `gliogate.connection.ConnectionOptions`; it takes TLS. Health is
+                told without.
+            restart: start Triton again when it dies, or hangs: within requests' deadlines their clients do not notice.
+                At most five times in ten minutes.
+            on_event: is called with a line when that happens, in a thread, and with what there is to know at the start.
             model_config_name: serve `configs/NAME.pbtxt` of each model that has it, and `config.pbtxt` of the others,
                 of all where the name is empty. Those of a checkout have `fp32`: the networks in 32 bits, in place of 8.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
             verbose: show Triton's log on stderr.
+
+        Raises:
+            ValueError: TLS or the token cannot be used so.
         """
         self._model_repository = Path(model_repository).absolute()
         self._host = host
-        self._wanted_ports = (grpc_port, http_port, metrics_port)
+        self._ports = (grpc_port or 0, http_port or 0, metrics_port or 0)
+        self._http_inference = http_inference
+        self._tls = _read_tls(tls_certificate, tls_private_key, tls_client_authority)
+        if token and not tls_certificate:
+            raise ValueError("a token goes over TLS only: give a certificate too")
+        if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("the token cannot be used: expected printable ASCII without spaces, at least a character")
+        self._token = token or ""
+        self._restart = restart
+        self._on_event = on_event or _say_nothing
         self._config_name = model_config_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._verbose = verbose
-        self._run: _Run | None = None
+        self._running: Running | None = None
 
     @property
     def url(self) -> str:
         """The gRPC address, HOST:PORT, as `gliogate.Client` takes it."""
-        run = self._started()
-        return f"{run.client_address}:{run.ports.grpc}"
+        running = self._started()
+        return f"{running.client_host}:{running.proxy.ports.grpc}"
 
     @property
     def http_url(self) -> str:
-        """Where KServe's HTTP protocol is spoken, http://HOST:PORT."""
-        run = self._started()
-        return f"http://{run.client_address}:{run.ports.http}"
+        """Where health is told, and KServe's HTTP protocol is spoken: http://HOST:PORT, or https."""
+        running = self._started()
+        return f"{running.scheme}://{running.client_host}:{running.proxy.ports.http}"
 
     @property
     def metrics_url(self) -> str:
-        """The page with metrics for Prometheus, http://HOST:PORT/metrics."""
-        run = self._started()
-        return f"http://{run.client_address}:{run.ports.metrics}/metrics"
+        """The page with metrics for Prometheus, http://HOST:PORT/metrics, or https."""
+        running = self._started()
+        return f"{running.scheme}://{running.client_host}:{running.proxy.ports.metrics}/metrics"
+
+    @property
+    def triton_url(self) -> str:
+        """Where this user, and nobody else, reaches Triton itself by gRPC, its administration included: unix:PATH."""
+        return f"unix:{self._started().sockets.grpc}"
+
+    @property
+    def address(self) -> str:
+        """The numeric address that it listens on."""
+        return self._started().address
 
     def start(self) -> None:
         """Starts the server and returns when every model is ready, in two or three seconds.
@@ -114,49 +131,62 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: it did not start; the message holds Triton's own reason.
         """
-        if self._run is not None:
+        if self._running is not None:
             return
         installation = Installation.find()
         check_repository(self._model_repository, self._config_name)
         address = _resolve(self._host)
-        for attempt in range(1, _ATTEMPTS + 1):
-            ports = choose_ports(address, self._wanted_ports)
-            run = _Run(
+        room = room_for_requests()
+        if room is not None:
+            self._on_event(warning(room))
+        folder = make_folder("gliogate-")
+        sockets = Sockets.within(folder)
+        settings = Settings(
+            address=address,
+            grpc_port=self._ports[0],
+            http_port=self._ports[1],
+            metrics_port=self._ports[2],
+            grpc_socket=sockets.grpc,
+            http_socket=sockets.http,
+            metrics_socket=sockets.metrics,
+            http_inference=self._http_inference,
+            token=self._token,
+            bytes_at_once=room,
+            hold_s=self._start_timeout_s if self._restart else 0.0,
+            **self._tls,
+        )
+
+        def launch() -> Triton:
+            return Triton(
                 installation,
                 self._model_repository,
                 self._config_name,
-                address,
-                ports,
+                folder,
                 self._stop_timeout_s,
                 verbose=self._verbose,
             )
-            try:
-                run.wait_until_ready(self._start_timeout_s)
-            except (_PortTakenError, _StarvedError) as error:
-                run.stop()
-                # Another process was faster; on a port that the caller insists on there is no other to try.
-                is_final = isinstance(error, _PortTakenError) and all(self._wanted_ports)
-                if is_final or attempt == _ATTEMPTS:
-                    raise
-            except BaseException:
-                run.stop()
-                raise
-            else:
-                self._run = run
-                return
+
+        self._running = Running(
+            settings,
+            folder,
+            launch,
+            start_timeout_s=self._start_timeout_s,
+            restart=self._restart,
+            on_event=self._on_event,
+        )
 
     def stop(self) -> None:
         """Stops the server and waits until all its processes are gone."""
-        if self._run is not None:
-            run, self._run = self._run, None
-            run.stop()
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.stop()
 
     def check(self) -> None:
-        """Does nothing while the server runs.
+        """Does nothing while the server runs, or is being started again.
 
         Raises:
             EmbeddedServerError: it was never started, or it died, or a process of it that runs a model did; the message
-                holds the end of its log, or names the model.
+                says how, and where its log is.
         """
         self._started().check()
 
@@ -169,163 +199,52 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def _started(self) -> _Run:
-        if self._run is None:
+    def _started(self) -> Running:
+        if self._running is None:
             raise EmbeddedServerError("the embedded Triton is not running: call start(), or use it in a `with` block")
-        return self._run
-
-
-class _Run:
-    """One start of Triton: its process, its log, and what it leaves behind."""
-
-    def __init__(
-        self,
-        installation: Installation,
-        model_repository: Path,
-        model_config_name: str,
-        address: str,
-        ports: _Ports,
-        stop_timeout_s: float,
-        *,
-        verbose: bool,
-    ) -> None:
-        self.address = address
-        self.ports = ports
-        self._stop_timeout_s = stop_timeout_s
-        self._id = f"gliogate-{secrets.token_hex(6)}"
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{self._id}-"))
-        try:
-            installation.assemble(self._folder)
-            command = [
-                str(installation.executable),
-                f"--id={self._id}",
-                f"--model-repository={model_repository}",
-                *([f"--model-config-name={model_config_name}"] if model_config_name else []),
-                f"--backend-directory={self._folder / 'backends'}",
-                f"--backend-config=python,shm-region-prefix-name={self._id}",
-                f"--grpc-address={address}",
-                f"--http-address={address}",
-                f"--metrics-address={address}",
-                f"--grpc-port={ports.grpc}",
-                f"--http-port={ports.http}",
-                f"--metrics-port={ports.metrics}",
-                f"--exit-timeout-secs={max(1, round(stop_timeout_s))}",
-                # Asking for a GPU that is not there costs two seconds.
-                "--allow-gpu-metrics=false",
-                # The configurations are complete; completing them would start every model twice.
-                "--disable-auto-complete-config",
-            ]
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", guard.__file__),
-                    *(str(os.getpid()), str(stop_timeout_s), str(self._folder), self._id),
-                    *command,
-                ],
-                env=installation.environment(self._folder),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal is for this process, which then stops the server.
-                start_new_session=True,
-            )
-        except BaseException:
-            guard.remove_traces(self._folder, self._id)
-            raise
-        assert self._process.stdout is not None  # noqa: S101  it is a pipe
-        self._log = Log(self._process.stdout, echo=verbose)
-
-    @property
-    def client_address(self) -> str:
-        """The address that a client on this machine connects to."""
-        return "127.0.0.1" if self.address == "0.0.0.0" else self.address  # noqa: S104  no binding here
-
-    def wait_until_ready(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not self._is_ready():
-            # A Triton that cannot load a model unloads the others, which takes seconds that nobody needs to wait for.
-            if self._log.unloading.is_set() or self._process.poll() is not None:
-                self.stop()
-                raise self._error()(f"the embedded Triton did not start: {self._log.reason()}")
-            if time.monotonic() > deadline:
-                raise EmbeddedServerError(
-                    f"the embedded Triton was not ready after {timeout_s:g} s; the end of its log:\n{self._log.tail()}"
-                )
-            time.sleep(_POLL_S)
-        self._stubs = stubs_of(self._id)
-
-    def _error(self) -> type[EmbeddedServerError]:
-        if self._log.names_taken_port():
-            return _PortTakenError
-        return _StarvedError if self._log.names_lost_lock() else EmbeddedServerError
-
-    def check(self) -> None:
-        died = sorted(instance for process, instance in self._stubs.items() if has_died(process))
-        if died:
-            # They die with Triton, too, and are gone a moment before it is.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LAST_MOMENT_S)
-        if (code := self._process.poll()) is not None:
-            self._log.wait_for_end()
-            raise EmbeddedServerError(f"the embedded Triton died, exit code {code}: {self._log.reason()}")
-        if died:
-            raise EmbeddedServerError(f"the embedded Triton lost the process of {', '.join(died)}; start it again")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        # Unloading a model takes Triton seconds, for nothing: a second signal has the guard kill what is left.
-        deadline = time.monotonic() + self._stop_timeout_s
-        while self._process.poll() is None and time.monotonic() < deadline and not self._log.unloading.wait(_POLL_S):
-            pass
-        time.sleep(_LAST_ANSWERS_S)
-        self._process.terminate()
-        try:
-            # The guard kills a server that takes too long; it needs little time itself.
-            self._process.wait(self._stop_timeout_s + 5)
-        except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-        self._log.close()
-        # Again, should the guard have been killed.
-        guard.remove_traces(self._folder, self._id)
-
-    def _is_ready(self) -> bool:
-        # The id tells this Triton from another one that has its port. Metrics are the last that Triton starts.
-        return (
-            f'"name":"{self._id}"' in self._get(self.ports.http, "/v2")
-            and bool(self._get(self.ports.http, "/v2/models/stats"))
-            and bool(self._get(self.ports.metrics, "/metrics"))
-        )
-
-    def _get(self, port: int, path: str) -> str:
-        """Returns the body, or nothing where there is no good answer."""
-        connection = http.client.HTTPConnection(self.client_address, port, timeout=_PROBE_TIMEOUT_S)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", path)
-            response = connection.getresponse()
-            if response.status == http.HTTPStatus.OK:
-                return response.read().decode(errors="replace")
-        return ""
+        return self._running
 
 
 def _resolve(host: str) -> str:
+    """The numeric address of a host, IPv4 where it has both."""
     try:
-        return socket.gethostbyname(host)
-    except OSError as error:
-        raise EmbeddedServerError(f"cannot listen on {host!r}, which is no IPv4 address and no name of one") from error
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise EmbeddedServerError(f"cannot listen on {host!r}, which is no IP address and no name of one") from error
+    addresses = {family: str(address[0]) for family, _, _, _, address in reversed(found)}
+    return addresses.get(socket.AF_INET) or addresses[socket.AF_INET6]
 
 
-def choose_ports(address: str, wanted: tuple[int | None, ...]) -> _Ports:
-    """Returns the wanted ports, and free ones for those that are None; all were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        chosen = []
-        for port in wanted:
-            listener = stack.enter_context(socket.socket())
-            # As Triton does: a port whose last connections are still being wound up is free.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port or 0))
-                listener.listen()
-            except (OSError, OverflowError) as error:
-                raise EmbeddedServerError(f"cannot listen on {address}, port {port}: {error}") from error
-            chosen.append(listener.getsockname()[1])
-    return _Ports(*chosen)
+def _read_tls(
+    certificate: Path | str | None, private_key: Path | str | None, authority: Path | str | None
+) -> dict[str, str]:
+    """The files' contents, as the proxy is told of them; checked here, where their names are known."""
+    if (certificate is None) != (private_key is None):
+        raise ValueError("a TLS certificate and its private key go together")
+    if certificate is None or private_key is None:
+        if authority is not None:
+            raise ValueError("clients show their certificates over TLS only: give the server's certificate too")
+        return {}
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, private_key, password=_no_password)
+        found = {
+            "certificate": Path(certificate).read_text("ascii"),
+            "private_key": Path(private_key).read_text("ascii"),
+        }
+    except (OSError, ValueError) as error:  # An ssl.SSLError is an OSError.
+        raise ValueError(f"{certificate}, {private_key}: cannot be used for TLS: {error}") from error
+    if authority is not None:
+        try:
+            context.load_verify_locations(authority)
+            found["client_authority"] = Path(authority).read_text("ascii")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{authority}: cannot be used for TLS: {error}") from error
+    return found
+
+
+def _say_nothing(_: str) -> None: ...
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is encrypted; give one that is not")
