@@ -264,20 +264,35 @@ def test_a_pod_that_goes_serves_on_until_its_clients_have_left(pod):
     assert spec["terminationGracePeriodSeconds"] > 110 + 20
 
 
-def test_probes_ask_by_grpc_and_with_tls_from_inside_the_pod(pod):
-    _, plain = pod()
-    _, encrypted = pod("mtls")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_probes_ask_inside_the_pod(host, pod):
+    family = "IPv6" if host == "[::1]" else "IPv4"
+    for scenario in ("minimal", "mtls"):
+        _, container = pod(scenario, triton__ipFamily=family, triton__http__port=9000, triton__metrics__port=9002)
 
-    for probe in ("startupProbe", "readinessProbe"):
-        assert plain[probe]["grpc"] == {"port": 8001}
-        assert encrypted[probe]["exec"]["command"][-1] == "http://127.0.0.1:8000/v2/health/ready"
-    assert plain["livenessProbe"] == encrypted["livenessProbe"]
-    # A container that is started again has nothing to drain: its preStop hook is cut short.
+        for name, mode in (("startup", "startup"), ("readiness", "ready"), ("liveness", "live")):
+            probe = container[f"{name}Probe"]
+            shell, options, script, _, *arguments = probe["exec"]["command"]
+            assert arguments == [
+                mode,
+                f"http://{host}:9000",
+                f"http://{host}:9002/metrics",
+                str(probe["timeoutSeconds"]),
+                "300",
+            ]
+            assert subprocess.run([shell, "-n", options, script], check=False).returncode == 0
+            assert "#" not in script.replace("${#", "").replace("##", "").replace("$#", "")
+        assert "--allow-http=true" in container["args"]
+        assert {"--http-address=127.0.0.1", "--http-address=ipv6:::1"} & set(container["args"])
+        assert [port["name"] for port in container["ports"]] == ["grpc", "metrics"]
+
+
+def test_what_is_started_again_has_nothing_to_drain(pod):
+    """Its preStop hook is cut short."""
+    _, container = pod()
+
     for probe in ("startupProbe", "livenessProbe"):
-        assert plain[probe]["terminationGracePeriodSeconds"] < plain["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert "--allow-http=false" in plain["args"]
-    assert "--http-address=127.0.0.1" in encrypted["args"]
-    assert [port["name"] for port in encrypted["ports"]] == ["grpc", "metrics"]
+        assert container[probe]["terminationGracePeriodSeconds"] < container["lifecycle"]["preStop"]["sleep"]["seconds"]
 
 
 def test_recreating_needs_no_second_value(render):

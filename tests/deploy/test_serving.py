@@ -2,14 +2,10 @@
 
 import contextlib
 import json
-import os
 import re
-import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -17,10 +13,9 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
-from support.fleet import free_ports
+from support.pods import PROBES, TOKEN, served_pod
 from support.tiny_networks import slices
 from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -28,67 +23,9 @@ from tritonclient.utils import InferenceServerException
 
 from gliogate import TLS, Client
 from gliogate.contract import MODELS
-from gliogate.embedded import guard
-from gliogate.embedded.installation import Installation
 from gliogate.errors import ServerUnavailableError
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-TOKEN = "of-letters-digits-and-hyphens-1"  # noqa: S105  it guards nothing
-START_S = 60
-STARTS = 3
-"""How often the container is started again that ends at its start, as Kubernetes does."""
-
-
-class Served:
-    """A pod's container, run on this machine."""
-
-    def __init__(self, container, ports, guard_pid, log):
-        port, http_port, metrics_port = ports
-        loopback = "[::1]" if "--grpc-address=[::]" in container["args"] else "127.0.0.1"
-        self.container = container
-        self.url = f"localhost:{port}"
-        self.metrics_url = f"http://{loopback}:{metrics_port}/metrics"
-        self.http_url = f"http://127.0.0.1:{http_port}"
-        self.log = log
-        self._guard_pid = guard_pid
-
-    def is_up(self):
-        """Metrics are the last that Triton opens, when every model is ready."""
-        with contextlib.suppress(OSError), urllib.request.urlopen(self.metrics_url, timeout=1):
-            return True
-        return False
-
-    def health(self):
-        """What Kubernetes' gRPC probe asks; 1 is SERVING."""
-        with grpc.insecure_channel(self.url) as channel:
-            check = channel.unary_unary("/grpc.health.v1.Health/Check", lambda _: b"", lambda answer: answer)
-            return check(None, timeout=5)
-
-    def probe(self, name):
-        """Whether a probe succeeds that runs a command in the pod, where Triton is process 1."""
-        (triton,) = children(self._guard_pid)
-        command = [each.replace(" Z 1 ", f" Z {triton} ") for each in self.container[name]["exec"]["command"]]
-        return (
-            subprocess.run(
-                command,
-                # As extraEnv may have it: there is no proxy to this pod itself.
-                env=os.environ | dict.fromkeys(("http_proxy", "all_proxy"), "http://127.0.0.1:9"),
-                check=False,
-                timeout=self.container[name]["timeoutSeconds"],
-            ).returncode
-            == 0
-        )
-
-    def kill_gate(self):
-        """Kills a process of the gate's, as a lack of memory would."""
-        (triton,) = children(self._guard_pid)
-        stubs = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children(triton)}
-        os.kill(next(pid for pid, line in stubs.items() if "/brain_tumor/" in line), signal.SIGKILL)
-
-
-def children(pid):
-    """Returns the processes that a process has started."""
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
@@ -112,59 +49,12 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def serve(pod, tiny_repository, certificates, tmp_path):
-    """Starts the container of a scenario: its command and arguments, but for folders, addresses and ports."""
+    """Starts the container of a scenario."""
     with contextlib.ExitStack() as stack:
 
-        def serve(scenario, *, host="127.0.0.1", **values):
-            ports = port, http_port, metrics_port = free_ports(3)
-            prefix = f"gliogate-{secrets.token_hex(6)}"
-            _, container = pod(
-                scenario,
-                models={"source": "image", "path": str(tiny_repository)},
-                triton__grpc__port=port,
-                triton__http__port=http_port,
-                triton__metrics__port=metrics_port,
-                triton__extraArgs=[
-                    f"--backend-directory={tmp_path / 'backends'}",
-                    f"--backend-config=python,shm-region-prefix-name={prefix}",
-                ],
-                **values,
-            )
-            arguments = [
-                # Nobody but this machine, and no GPU.
-                re.sub(r"=(\[::|ipv6:::)(\]?)$", r"=\g<1>1\2", each)
-                .replace("=0.0.0.0", f"={host}")
-                .replace("/etc/gliogate/tls", str(certificates / "server"))
-                .replace("--allow-gpu-metrics=true", "--allow-gpu-metrics=false")
-                for each in container["args"]
-            ]
-            installation = Installation.find()
-            installation.assemble(tmp_path)
-            environment = installation.environment(tmp_path)
-            environment["PATH"] = f"{installation.executable.parent}{os.pathsep}{environment['PATH']}"
-            if any(each["name"] == "GLIOGATE_ADMIN_TOKEN" for each in container["env"]):
-                environment["GLIOGATE_ADMIN_TOKEN"] = TOKEN
-            # It ends with this process, however that ends.
-            guarded = [sys.executable, "-I", "-S", guard.__file__, f"{os.getpid()}", "10", "/nonexistent", prefix]
-            log = tmp_path / "log"
-            for _ in range(STARTS):
-                with log.open("wb") as output:
-                    process = subprocess.Popen(
-                        [*guarded, *container["command"], *arguments],
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                    )
-                stack.callback(end, process)
-                served = Served(container, ports, process.pid, log)
-                wait_for(lambda served=served, process=process: served.is_up() or process.poll() is not None, START_S)
-                if process.poll() is None:
-                    return served
-                # On a machine with no time to spare Triton does not always get hold of its Python processes.
-                if "lock_exception" not in log.read_text(errors="replace"):
-                    break
-            pytest.fail(log.read_text(errors="replace"))
+        def serve(scenario, **values):
+            secret = certificates / "server"
+            return stack.enter_context(served_pod(pod, tiny_repository, tmp_path, scenario, secret=secret, **values))
 
         yield serve
 
@@ -234,14 +124,6 @@ def connected(port):
     return {socket.inet_ntoa(bytes.fromhex(host[-8:])[::-1]) for host, at in ends if int(at, 16) == port}
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """The second signal kills: Triton would take seconds to unload its models."""
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-    process.wait(20)
-
-
 def ask(client):
     image = InferInput("image", [2, 256, 256, 3], "UINT8")
     image.set_data_from_numpy(np.stack(list(slices(0.75, 0.25))))
@@ -262,8 +144,10 @@ def test_a_pod_without_tls_serves_and_keeps_its_administration_to_itself(serve, 
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
             assert ask(client) == [0.75, 0.25]
+    # For the probes it listens on loopback, and so on none of the machine's other addresses.
+    urllib.request.urlopen(f"{served.http_url}/v2/health/live", timeout=5).close()
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"{served.http_url}/v2/health/live", timeout=5)
+        urllib.request.urlopen(f"{served.http_url}/v2/health/live".replace("127.0.0.1", "127.0.0.2"), timeout=5)
 
 
 def test_clients_leave_a_pod_that_goes_and_lose_no_request(serve):
@@ -327,8 +211,7 @@ def test_with_mutual_tls_only_a_certificate_gets_in(serve, certificates, smoke_t
         with Client(served.url, tls=tls) as stranger, pytest.raises(ServerUnavailableError):
             stranger.wait_until_ready(1)
 
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert served.probe(probe)
+    assert all(served.probe(name) for name in PROBES)
 
 
 @pytest.mark.parametrize("scenario", ["cpu", "mtls"])
@@ -338,9 +221,7 @@ def test_a_cluster_may_have_ipv6_only(scenario, serve, metrics_of):
     port = int(served.url.rpartition(":")[2])
     socket.create_connection(("::1", port), timeout=5).close()
     assert "nv_inference_count" in metrics_of(served.metrics_url)
-    probes = {name for name, probe in served.container.items() if name.endswith("Probe") and "exec" in probe}
-    assert probes >= {"livenessProbe"}
-    assert all(served.probe(name) for name in probes)
+    assert all(served.probe(name) for name in PROBES)
 
 
 def test_only_the_token_administers(serve):

@@ -125,6 +125,9 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"sharedMemory": "1 GB"}, "sharedMemory"),
         ({"podLabels": {"app.kubernetes.io/name": "triton"}}, "app.kubernetes.io/name"),
         ({"probes": {"readiness": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriodSeconds"),
+        # It asks for a slice, and needs time to say what is wrong.
+        ({"probes": {"readiness": {"timeoutSeconds": 1}}}, "timeoutSeconds"),
+        ({"probes": {"firstAnswerS": 0}}, "firstAnswerS"),
         ({"autoscaling": {"behavior": {"scaleup": {}}}}, "scaleup"),
         ({"autoscaling": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 7200}}}}, "stabilization"),
     ],
@@ -173,6 +176,10 @@ def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
         ({"batch": BATCH | {"output": {"volume": CLAIM}}}, 'batch.output.subPath is "", of one volume'),
         ({"batch": BATCH | {"input": {"volume": CLAIM}}}, 'batch.input.subPath is "" and .*taken for studies'),
         ({"batch": BATCH | {"output": {"volume": CLAIM, "subPath": "studies/../studies//a"}}}, "taken for studies"),
+        (
+            {"probes__liveness__failureThreshold": 1},
+            "probes.liveness ends a pod after 15 s .*, before probes.readiness takes it out, after 20 s",
+        ),
         ({"monitoring__rules__gateOpeningRate": {"low": 0.8}}, "gateOpeningRate.low is 0.8, not below high, 0.7"),
     ],
 )

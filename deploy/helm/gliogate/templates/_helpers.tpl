@@ -106,39 +106,31 @@ gpu
 {{- default (printf "%s-tls" (include "gliogate.fullname" .)) .Values.tls.existingSecret -}}
 {{- end -}}
 
-{{/*
-With TLS Kubernetes cannot ask by gRPC: Triton then answers HTTP, but only inside the pod, where no proxy leads that extraEnv
-may name.
-*/}}
+{{/* Inside the pod Triton always answers HTTP: its probes send slices by it. */}}
 {{- define "gliogate.loopback" -}}
 {{ ternary "[::1]" "127.0.0.1" (eq .Values.triton.ipFamily "IPv6") }}
 {{- end -}}
 
-{{- define "gliogate.readyProbe" -}}
-{{- if .Values.tls.enabled -}}
-exec:
-  command: [curl, --silent, --fail, --noproxy, "*", --output, /dev/null, "http://{{ include "gliogate.loopback" . }}:{{ .Values.triton.http.port }}/v2/health/ready"]
-{{- else -}}
-grpc:
-  port: {{ .Values.triton.grpc.port }}
-{{- end }}
-{{- end -}}
-
 {{/*
-Triton calls itself live and ready when the process of a Python model has died and its requests fail
-(https://github.com/triton-inference-server/server/issues/8604). The dead one stays, a zombie (Z), child of Triton (1).
+A probe. Takes a list: the root, what it is to tell, its values. The script is in the pod's own specification: as a file of a
+ConfigMap it would change under pods that run. No proxy of extraEnv leads to loopback.
 */}}
-{{- define "gliogate.liveProbe" -}}
+{{- define "gliogate.probe" -}}
+{{- $root := index . 0 -}}
+{{- $loopback := include "gliogate.loopback" $root -}}
 exec:
   command:
     - /bin/sh
-    - -ec
+    - -uc
     - |
-      if grep -qs '^[0-9]* (triton_python_b) Z 1 ' /proc/[0-9]*/stat; then
-        echo "the process of a Python model has died"
-        exit 1
-      fi
-      curl --silent --fail --noproxy '*' --output /dev/null "http://{{ include "gliogate.loopback" . }}:{{ .Values.triton.metrics.port }}/metrics"
+      {{- regexReplaceAll "(?m)^ *(#.*)?\n" ($root.Files.Get "files/probe.sh") "" | trim | nindent 6 }}
+    - gliogate-probe
+    - {{ index . 1 }}
+    - "http://{{ $loopback }}:{{ $root.Values.triton.http.port }}"
+    - "http://{{ $loopback }}:{{ $root.Values.triton.metrics.port }}/metrics"
+    - {{ (index . 2).timeoutSeconds | quote }}
+    - {{ $root.Values.probes.firstAnswerS | quote }}
+{{ toYaml (index . 2) }}
 {{- end -}}
 
 {{/* What Triton is started with, as a list; the shell adds the restrictions, whose token is not to stand here. */}}
@@ -172,13 +164,9 @@ exec:
 - --grpc-root-cert=/etc/gliogate/tls/ca.crt
 {{- end }}
 {{- end }}
-{{- if or $triton.http.enabled .Values.tls.enabled }}
 - --allow-http=true
-- {{ ternary (ternary "ipv6:::1" "127.0.0.1" $v6) $everywhere .Values.tls.enabled | printf "--http-address=%s" | quote }}
+- {{ ternary $everywhere (ternary "ipv6:::1" "127.0.0.1" $v6) $triton.http.enabled | printf "--http-address=%s" | quote }}
 - --http-port={{ $triton.http.port }}
-{{- else }}
-- --allow-http=false
-{{- end }}
 - {{ printf "--metrics-address=%s" $everywhere | quote }}
 - --metrics-port={{ $triton.metrics.port }}
 - --allow-gpu-metrics={{ ne .Values.accelerator.profile "cpu" }}
@@ -343,6 +331,14 @@ yes
 {{- if gt (include "gliogate.milliseconds" $metrics.interval | int64) (include "gliogate.milliseconds" $longest | int64) -}}
 {{- fail (printf "monitoring.podMonitor.interval is %s; more than %s gives %s nothing to go by" $metrics.interval $longest (ternary "scaling" "the alerts" $scaled)) -}}
 {{- end -}}
+{{- end -}}
+{{- /* Unready first, started again then: it takes as long as a probe may, or its period. */ -}}
+{{- $lasts := dict -}}
+{{- range $name, $probe := pick .Values.probes "readiness" "liveness" -}}
+{{- $_ := set $lasts $name (mul $probe.failureThreshold (max $probe.periodSeconds $probe.timeoutSeconds)) -}}
+{{- end -}}
+{{- if le (int $lasts.liveness) (int $lasts.readiness) -}}
+{{- fail (printf "probes.liveness ends a pod after %v s (failureThreshold times periodSeconds or, if that is longer, timeoutSeconds), before probes.readiness takes it out, after %v s" $lasts.liveness $lasts.readiness) -}}
 {{- end -}}
 {{- $ports := list $triton.grpc.port $triton.http.port $triton.metrics.port -}}
 {{- if ne (len (uniq $ports)) 3 -}}
