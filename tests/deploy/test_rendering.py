@@ -343,6 +343,9 @@ def test_at_zero_pods_only_the_wake_query_counts(render):
     triggers = {each["name"]: each for each in of_kind(render("keda"), "ScaledObject")["spec"]["triggers"]}
     assert list(triggers) == ["in-flight", "queue", "wake"]
     assert triggers["wake"]["metadata"]["activationThreshold"] == "0"
+    # An idle pod's probes have a slice answered in ten seconds, which is no reason to keep it.
+    assert float(triggers["in-flight"]["metadata"]["activationThreshold"]) >= 0.1
+    assert float(triggers["queue"]["metadata"]["activationThreshold"]) > 1
 
     always_on = of_kind(render("keda", autoscaling__minReplicas=1), "ScaledObject")["spec"]["triggers"]
     # Without figures there are not fewer pods.
