@@ -20,7 +20,6 @@ from tritonclient.grpc import model_config_pb2
 
 from gliogate import contract
 from gliogate.embedded import EmbeddedServer
-from gliogate.embedded.installation import Installation
 
 PROBABILITY, MASK = contract.TUMOR_PROBABILITY.name, contract.TUMOR_MASK.name
 OPEN, SHUT = slices(0.75), slices(0.25)
@@ -229,19 +228,12 @@ def load(triton, *, in_flight=8, **options):
             running.result()
 
 
-@pytest.fixture
-def explicit(tmp_path, monkeypatch):
-    """Has Triton take models in and out when it is told to, as a cluster's may."""
-    executable = Installation.find().executable
-    script = tmp_path / "tritonserver"
-    script.write_text(f'#!/bin/sh\nexec "{executable}" "$@" --model-control-mode=explicit --load-model=*\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(Installation, "executable", script)
+EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
+"""Has Triton take models in and out when it is told to, as a cluster's may."""
 
 
-@pytest.mark.usefixtures("explicit")
 def test_a_segmenter_that_is_unloaded_under_load_fails_only_who_needs_it(repository):
-    with EmbeddedServer(repository) as server:
+    with EmbeddedServer(repository, triton_arguments=EXPLICIT) as server:
         masks, probabilities, control = Triton(server), Triton(server), Triton(server, server.triton_url)
         with load(probabilities, outputs=[PROBABILITY]) as detected, load(masks) as segmented:
             wait_for_more(segmented, 20)
@@ -270,9 +262,8 @@ def _half_as_sure(detector):
     onnx.save(network, detector)
 
 
-@pytest.mark.usefixtures("explicit")
 def test_a_new_version_under_load_loses_no_request_and_mixes_no_networks(repository):
-    with EmbeddedServer(repository) as server:
+    with EmbeddedServer(repository, triton_arguments=EXPLICIT) as server:
         asked, control = Triton(server), Triton(server, server.triton_url)
         with load(asked) as answers:
             wait_for_more(answers, 20)

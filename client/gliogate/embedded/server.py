@@ -17,7 +17,7 @@ from gliogate.embedded.triton import Sockets, Triton
 from gliogate.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 
@@ -49,6 +49,7 @@ class EmbeddedServer:
         model_config_name: str = "",
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
+        triton_arguments: Sequence[str] = (),
         verbose: bool = False,
     ) -> None:
         """Describes a server; nothing is started yet.
@@ -74,6 +75,7 @@ class EmbeddedServer:
                 of all where the name is empty. Those of a checkout have `fp32`: the networks in 32 bits, in place of 8.
             start_timeout_s: how long the models may take to load.
             stop_timeout_s: how long requests in flight may take to end before the server is killed.
+            triton_arguments: further ones of `tritonserver`, for its traces or how it loads models.
             verbose: show Triton's log on stderr.
 
         Raises:
@@ -94,6 +96,7 @@ class EmbeddedServer:
         self._config_name = model_config_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
+        self._triton_arguments = tuple(triton_arguments)
         self._verbose = verbose
         self._running: Running | None = None
 
@@ -163,6 +166,7 @@ class EmbeddedServer:
                 self._config_name,
                 folder,
                 self._stop_timeout_s,
+                self._triton_arguments,
                 verbose=self._verbose,
             )
 

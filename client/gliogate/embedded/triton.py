@@ -20,6 +20,7 @@ from gliogate.embedded.stubs import has_died, stubs_of
 from gliogate.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from threading import Event
 
     from gliogate.embedded.installation import Installation
@@ -61,6 +62,7 @@ class Triton:
         model_config_name: str,
         folder: Path,
         stop_timeout_s: float,
+        arguments: Sequence[str] = (),
         *,
         verbose: bool,
     ) -> None:
@@ -72,6 +74,7 @@ class Triton:
             model_config_name: see `EmbeddedServer`.
             folder: an empty one with a harmless path, whose name becomes the server's; it is there still at the end.
             stop_timeout_s: see `EmbeddedServer`.
+            arguments: further ones of `tritonserver`.
             verbose: see `EmbeddedServer`.
         """
         self._stop_timeout_s = stop_timeout_s
@@ -101,6 +104,7 @@ class Triton:
                 "--allow-gpu-metrics=false",
                 # The configurations are complete; completing them would start every model twice.
                 "--disable-auto-complete-config",
+                *arguments,
             ]
             self._process = subprocess.Popen(
                 [
