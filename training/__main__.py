@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         elif arguments.command == "compare":
             import_module("training.compare").compare(arguments.runs, arguments.output)
         elif arguments.command == "update-gate":
-            import_module("training.update_gate").update_gate(arguments.model_repository, force=arguments.force)
+            import_module("training.update_gate").update_gate(
+                arguments.model_repository, released=arguments.released, force=arguments.force
+            )
         else:
             import_keras()
             getattr(import_module("training.commands"), arguments.command)(arguments)
@@ -91,6 +93,12 @@ def make_parser() -> argparse.ArgumentParser:
         "update-gate", help="write the next version to serve: the gate of gate/ around the networks that are served"
     )
     _add_model_repository(update_gate)
+    update_gate.add_argument(
+        "--released",
+        type=Path,
+        metavar="DIR",
+        help="the repository as the served version was released, where a configuration has changed with the gate",
+    )
     update_gate.add_argument("--force", action="store_true", help="even if it answers otherwise")
 
     compare = commands.add_parser("compare", help="several runs in one table")

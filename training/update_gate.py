@@ -20,7 +20,7 @@ PHANTOMS = 24
 SEED = 7_000
 
 
-def update_gate(repository: Path, *, force: bool = False) -> None:
+def update_gate(repository: Path, *, released: Path | None = None, force: bool = False) -> None:
     """Writes the next version of all three models, and the model card; see `next_version`.
 
     Networks, operating point and all that was measured are the served version's. Both versions are served by a real
@@ -28,6 +28,8 @@ def update_gate(repository: Path, *, force: bool = False) -> None:
 
     Args:
         repository: a Triton model repository.
+        released: the same with the configurations that the served version was released with, for a gate that needs
+            others: there the served version is asked. None takes `repository` itself.
         force: whether to write a version that answers otherwise.
 
     Raises:
@@ -35,7 +37,9 @@ def update_gate(repository: Path, *, force: bool = False) -> None:
         ParityError: the new version answers otherwise.
     """
     before, described = newest_metadata(repository)
-    _check_files(repository, before, described["sha256"])
+    released = released or repository
+    for folder in (repository, released):
+        _check_files(folder, before, described["sha256"])
     if gate_of(repository / ENSEMBLE.name / str(before)) == gate_of(GATE):
         raise RunError(f"version {before} has the gate of {GATE} already; there is nothing to update")
     with next_version(repository) as version:
@@ -44,7 +48,7 @@ def update_gate(repository: Path, *, force: bool = False) -> None:
         shutil.copy(repository / ENSEMBLE.name / str(before) / "operating_point.json", version.folder(ENSEMBLE))
         asked = phantoms(PHANTOMS, prevalence=0.5, seed=SEED)
         # One at a time: in 8 bits an answer depends a little on the batch that the slice is in.
-        with alone(repository, before) as served:
+        with alone(released, before) as served:
             [old], [new] = (ask(folder, asked, in_flight=1) for folder in (served, version.repository))
         if differences := _differences(old, new):
             told = f"with this gate {PHANTOMS} phantoms are answered otherwise than by version {before}: {differences}"

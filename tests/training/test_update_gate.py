@@ -94,6 +94,19 @@ def test_a_gate_that_answers_otherwise_is_refused_unless_that_is_meant(
     assert newest_metadata(repository)[0] == 2
 
 
+def test_a_gate_that_needs_another_configuration_is_held_against_the_old_one_as_it_was(
+    repository: Path, gate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released = Path(shutil.copytree(repository, tmp_path / "released"))
+    change(repository / ENSEMBLE.name / "config.pbtxt", 'string_value: "8"', 'string_value: "once"')
+    change(gate / "model.py", "text.isdecimal()", '(text := text.replace("once", "1")).isdecimal()')
+    assert "parameter 'rows_at_once' is 'once'" in refusal(repository, capsys)
+
+    assert update(repository, "--released", str(released)) == 0
+    assert newest_metadata(repository)[0] == 2
+    assert newest_metadata(released)[0] == 1
+
+
 def test_a_gate_that_is_served_already_is_refused(
     repository: Path, gate: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
