@@ -5,6 +5,7 @@ Triton itself takes every answer of a Python model for a success, errors among t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from time import perf_counter
@@ -15,13 +16,16 @@ import triton_python_backend_utils as pb_utils
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OUTCOMES = ("answered", "invalid", "cancelled", "unavailable", "failed")
+OUTCOMES = ("answered", "invalid", "cancelled", "unavailable", "failed", "probe", "probe_failed")
+"""Of the probes' own requests it is only told whether they were answered. They are no share of anybody's requests."""
 DECISIONS = ("opened", "shut")
 STAGES = ("detector", "segmenter", "gate")
 ROWS = (1, 2, 4, 8, 16, 32)
 """Upper edges of the histogram of batches."""
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper edges of the histogram of requests."""
 
-TOLD_WITHIN_S = 0.05
+TOLD_WITHIN_S = 0.1
 """Each counter is told to Triton in a message of its own, a millisecond for all that a batch changes. So a thread does
 that, and no answer waits for it."""
 
@@ -33,28 +37,21 @@ class Counters:
         requests: by outcome.
         slices: those that could have been segmented, by what the gate decided.
         seconds: that batches spent, by stage; `gate` is what is left without the networks.
+        batch_rows: of the batches that the gate made, of one request or several.
+        request_seconds: from when the gate got requests until they were ended: those that were answered, and those that
+            were given up while they were worked on, which would have taken longer still. Triton does not tell the gate
+            how long they waited in its queue before. The probes' own are left out.
     """
 
     def __init__(self) -> None:
         self.requests = _Counter("gliogate_requests_total", "Requests by how the gate ended them", "outcome", OUTCOMES)
         self.slices = _Counter("gliogate_slices_total", "Slices by what the gate decided", "decision", DECISIONS)
         self.seconds = _Counter("gliogate_seconds_total", "Seconds that batches spent, by stage", "stage", STAGES)
-        # What Prometheus takes for a histogram; this Triton has no such metric for a Python model.
-        name, edges = "gliogate_batch_rows", (*map(str, ROWS), "+Inf")
-        self._rows_at_most = _Counter(f"{name}_bucket", "Batches that the gate made, by their most rows", "le", edges)
-        self._rows_sum = _Counter(f"{name}_sum", "Rows of all batches that the gate made", "", ("",))
-        self._batches = _Counter(f"{name}_count", "Batches that the gate made, of one request or several", "", ("",))
+        self.batch_rows = _Histogram("gliogate_batch_rows", "rows of the batches that the gate made", ROWS)
+        self.request_seconds = _Histogram("gliogate_request_seconds", "seconds of requests in the gate", SECONDS)
         self._changed, self._closed = Event(), Event()
         self._teller = Thread(target=self._tell, name="gate-counters", daemon=True)
         self._teller.start()
-
-    def count_batch(self, rows: int) -> None:
-        """Counts a batch of so many rows."""
-        for edge in ROWS:
-            self._rows_at_most.add(rows <= edge, str(edge))
-        self._rows_at_most.add(1, "+Inf")
-        self._rows_sum.add(rows)
-        self._batches.add()
 
     def tell_soon(self) -> None:
         """Has Triton told of what was counted."""
@@ -67,7 +64,7 @@ class Counters:
         self._teller.join()
 
     def _tell(self) -> None:
-        counters = [each for each in vars(self).values() if isinstance(each, _Counter)]
+        counters = [each for each in vars(self).values() if isinstance(each, _Counter | _Histogram)]
         while not self._closed.is_set():
             self._changed.wait()
             self._closed.wait(TOLD_WITHIN_S)  # What is counted meanwhile goes along.
@@ -102,6 +99,31 @@ class _Counter:
             for value, counter in self._counters.items():
                 if told[value]:
                     counter.increment(told[value])
+
+
+class _Histogram:
+    """What Prometheus takes for a histogram; a Triton of 2.51 has no such metric for a Python model."""
+
+    def __init__(self, name: str, what: str, edges: tuple[float, ...]) -> None:
+        self._edges = edges
+        self._labels = (*map(str, edges), "+Inf")
+        self._buckets = _Counter(f"{name}_bucket", f"Counts the {what}, up to each edge", "le", self._labels)
+        self._sum = _Counter(f"{name}_sum", f"Sum of the {what}", "", ("",))
+        self._count = _Counter(f"{name}_count", f"Counts the {what}", "", ("",))
+
+    def add(self, value: float, amount: int = 1) -> None:
+        """Counts a value, so many times, or none."""
+        if not amount:
+            return
+        for label in self._labels[bisect_left(self._edges, value) :]:
+            self._buckets.add(amount, label)
+        self._sum.add(value * amount)
+        self._count.add(amount)
+
+    def tell(self) -> None:
+        """Tells Triton what was added since."""
+        for counter in (self._buckets, self._sum, self._count):
+            counter.tell()
 
 
 class Stopwatch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ THRESHOLDS = "thresholds"
 
 GATE_MODES = ("auto", "always", "never")
 
+SLICE = (256, 256, 3)
+"""The shape of a slice."""
+
 Array = Any
 """A NumPy array, or a CuPy one on a GPU."""
 
@@ -36,7 +40,20 @@ class InvalidValueError(ValueError):
 
 
 class CancelledError(Exception):
-    """Nobody waits for this request's answer any more."""
+    """Nobody waits for this request's answer any more; `begun` says whether it was being worked on by then."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__("the request was cancelled")
+        self.begun = begun
+
+
+def without_frames(error: Exception) -> Exception:
+    """Returns the error without what it knows of where it was raised, and of the errors before it.
+
+    In those frames are slices and masks, which would stay in memory, shared memory too, for as long as the error does.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 @dataclass(frozen=True)
@@ -76,9 +93,7 @@ def read_operating_point(path: Path) -> Settings:
     """
     thresholds = ("detection_threshold", "mask_threshold")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise InvalidValueError(f"expected a JSON object, found {document!r}")
+        document = read_object(path.read_text(encoding="utf-8"))
         if missing := [name for name in thresholds if name not in document]:
             raise InvalidValueError(f"{' and '.join(missing)} missing")
         return Settings(**{name: _checked(name, document[name]) for name in thresholds})
@@ -86,20 +101,58 @@ def read_operating_point(path: Path) -> Settings:
         raise InvalidValueError(f"{path}: {error}") from error
 
 
+def read_object(text: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        InvalidValueError: it is something else; says what.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"expected a JSON object: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidValueError(f"expected a JSON object, found {reprlib.repr(document)}")
+    return document
+
+
+def slices_of(image: Array) -> Array:
+    """Returns the slices [rows, 256, 256, 3] of what Triton hands over, without a copy.
+
+    Triton counts a request's rows in 32 bits, and drops the dimension of none at all. The dimension of one row that
+    `config.pbtxt` puts before each slice tells the two apart.
+
+    Args:
+        image: UINT8 [rows, 1, 256, 256, 3] of a request that has rows.
+
+    Raises:
+        InvalidValueError: it has none.
+    """
+    if len(image.shape) != len(SLICE) + 2:
+        raise InvalidValueError(
+            "tensor 'image' has a first dimension of 0, or of one that Triton takes for 0; expected the number of its "
+            f"slices in the shape [slices, {', '.join(map(str, SLICE))}]"
+        )
+    return image[:, 0]
+
+
 def _checked(name: str, value: object) -> Any:
+    # A client may send any text of any length; an error is sent in a header, which has a few thousand bytes.
     if name == "gate":
         if value not in GATE_MODES:
-            raise InvalidValueError(f"gate is {value!r}, expected one of {', '.join(GATE_MODES)}")
+            raise InvalidValueError(f"gate is {reprlib.repr(value)}, expected one of {', '.join(GATE_MODES)}")
         return value
     if name not in ("detection_threshold", "mask_threshold"):
-        raise InvalidValueError(f"unknown parameter '{name}', expected detection_threshold, mask_threshold or gate")
+        raise InvalidValueError(
+            f"unknown parameter {reprlib.repr(name)}, expected detection_threshold, mask_threshold or gate"
+        )
     try:
         # A bool is an int to Python, and a mistake here.
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0.0 <= number <= 1.0:
-        raise InvalidValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+        raise InvalidValueError(f"{name} is {reprlib.repr(value)}, expected a number from 0 to 1")
     return number
 
 
@@ -133,7 +186,7 @@ class Request:
 
 @dataclass
 class Tally:
-    """What became of a batch's slices.
+    """What became of the slices of requests that were answered.
 
     Attributes:
         rows: how many there are.
@@ -187,7 +240,7 @@ def run(
     """
     batch = _Batch(requests, xp)
 
-    batch.drop_cancelled()
+    batch.drop_cancelled(begun=False)
     probability = xp.zeros((len(batch.images), 1), np.float32)
     batch.ask(detect, batch.rows_of(lambda request: request.needs_detector), answers=probability)
     if xp is not np:
@@ -196,13 +249,9 @@ def run(
     # Compared as FP32, the type that clients see the probability in: one equal to the threshold opens the gate.
     opened = probability >= batch.rows_with([(request.settings.bar,) for request in requests])
 
-    batch.drop_cancelled()
+    batch.drop_cancelled(begun=True)
     wanted = batch.rows_of(lambda request: request.needs_segmenter)
     passed = opened[:, 0] & wanted
-    if tally is not None:
-        tally.rows += len(batch.images)
-        tally.opened += int(passed.sum())
-        tally.shut += int((wanted & ~passed).sum())
     thresholds = batch.rows_with([(r.settings.detection_threshold, r.settings.mask_threshold) for r in requests])
     outputs = {TUMOR_PROBABILITY: probability, SEGMENTED: opened, THRESHOLDS: thresholds}
     if wanted.any():
@@ -212,6 +261,11 @@ def run(
         # A threshold of 0 is reached by pixels that nobody looked at.
         mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
         outputs |= {TUMOR_MASK: mask.view(np.uint8), MASK_PROBABILITY: mask_probability}
+    if tally is not None:
+        answered = batch.rows_of(lambda _: True)
+        tally.rows += int(answered.sum())
+        tally.opened += int((answered & passed).sum())
+        tally.shut += int((answered & wanted & ~passed).sum())
     return [
         batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
         for index, (request, rows) in enumerate(zip(requests, batch.slices, strict=True))
@@ -242,11 +296,11 @@ class _Batch:
         self.images = xp.asarray(joined)
         self.errors: dict[int, Exception] = {}
 
-    def drop_cancelled(self) -> None:
+    def drop_cancelled(self, *, begun: bool) -> None:
         """Fails the requests that nobody waits for any more."""
         for index, request in enumerate(self._requests):
             if index not in self.errors and request.is_cancelled():
-                self.errors[index] = CancelledError("the request was cancelled")
+                self.errors[index] = CancelledError(begun=begun)
 
     def rows_with(self, values: Sequence[tuple[float, ...]]) -> np.ndarray:
         """Returns FP32 [rows, K]: the K values of every request, repeated for each of its rows."""
@@ -266,4 +320,4 @@ class _Batch:
             answers[picked] = network(self.images[picked])
         except Exception as error:
             # Whatever it is, it belongs to these requests and to no other.
-            self.errors.update(dict.fromkeys(self._owner[rows].tolist(), error))
+            self.errors.update(dict.fromkeys(self._owner[rows].tolist(), without_frames(error)))

@@ -241,6 +241,38 @@ def test_a_threshold_out_of_range_is_named_with_what_was_found_and_expected(name
     assert str(error.value) == f"{name} is {value!r}, expected a number from 0 to 1"
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_threshold_that_no_float_can_have_is_refused(value):
+    with pytest.raises(gating.InvalidValueError, match=r"^mask_threshold is -?10+\.\.\.0+, expected a number"):
+        gating.Settings(0.5, 0.5).updated({contract.MASK_THRESHOLD: value})
+
+
+@pytest.mark.parametrize("name", [*contract.PARAMETERS, "x" * 100_000])
+def test_an_error_about_a_long_value_fits_into_a_header(name):
+    with pytest.raises(gating.InvalidValueError) as error:
+        gating.Settings(0.5, 0.5).updated({name: "1\n" * 100_000})
+
+    assert len(str(error.value)) < 200
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "0.5", "null", "[" * 100_000])
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(gating.InvalidValueError, match="expected a JSON object"):
+        gating.read_object(text)
+
+
+def test_slices_are_taken_as_they_are_and_an_image_without_rows_is_refused():
+    image = np.zeros((3, 1, *gating.SLICE), np.uint8)
+
+    assert gating.slices_of(image).shape == (3, *gating.SLICE)
+    assert gating.slices_of(image).flags.c_contiguous
+    assert np.shares_memory(gating.slices_of(image), image)
+    assert gating.slices_of(DeviceArray(image)).shape == (3, *gating.SLICE)
+    with pytest.raises(gating.InvalidValueError, match=r"^tensor 'image' has a first dimension of 0, .* expected "):
+        gating.slices_of(image[0])
+
+
 @pytest.mark.parametrize("value", ["Auto", "", 0, True, None, ["auto"]])
 def test_a_gate_of_another_kind_is_refused(value):
     with pytest.raises(gating.InvalidValueError, match=r"^gate is .*, expected one of auto, always, never$"):
@@ -256,6 +288,7 @@ def test_the_gate_knows_the_names_of_the_contract():
     names = {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED, gating.THRESHOLDS}
     assert names == ALL
     assert gating.GATE_MODES == contract.GATE_MODES
+    assert contract.IMAGE.shape == gating.SLICE
     assert set(gating.Settings.__dataclass_fields__) == set(contract.PARAMETERS)
 
 

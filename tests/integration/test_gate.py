@@ -268,9 +268,15 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
 
     after = counted(tiny_server)
     grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    seconds = {name for name in grown if name.startswith("gliogate_seconds_total")}
-    assert len(seconds) == 3
-    assert {name: amount for name, amount in grown.items() if name not in seconds} == {
+    timed = {name: grown.pop(name) for name in tuple(grown) if name.startswith("gliogate_seconds_total")}
+    assert len(timed) == 3
+    of_requests = {name: grown.pop(name) for name in tuple(grown) if name.startswith("gliogate_request_seconds")}
+    # Of those that were answered; in the gate they took as long as it spent, and sending.
+    assert of_requests["gliogate_request_seconds_count"] == 2
+    assert of_requests['gliogate_request_seconds_bucket{le="+Inf"}'] == 2
+    assert of_requests.pop("gliogate_request_seconds_sum") > sum(timed.values()) / 2
+    assert set(of_requests.values()) <= {1, 2}
+    assert grown == {
         'gliogate_requests_total{outcome="answered"}': 2,
         'gliogate_requests_total{outcome="invalid"}': 1,
         'gliogate_slices_total{decision="opened"}': 2,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,15 @@ import triton_python_backend_utils as pb_utils
 
 from . import gating
 from .counters import Counters, Stopwatch
+from .refusals import Refusals
 
 try:
     import cupy
 except ImportError:
     cupy = None
+
+PROBE_ID = "gliogate-probe"
+"""The id of the requests by which the chart's probes ask whether slices are answered."""
 
 
 class NetworkError(Exception):
@@ -44,9 +49,12 @@ class TritonPythonModel:
             self._operating_point = gating.read_operating_point(version / "operating_point.json")
         except (OSError, gating.InvalidValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
+        config = json.loads(args["model_config"])
+        _check_reshape(config)
         self._version = args["model_version"]
-        self._rows_at_once = _rows_at_once(json.loads(args["model_config"]))
+        self._rows_at_once = _rows_at_once(config)
         self._counters = Counters()
+        self._refusals = Refusals(lambda line: pb_utils.Logger.log_warn(f"{args['model_name']}: {line}"))
         self._device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         if self._device is not None and cupy is None:
             pb_utils.Logger.log_warn(f"{args['model_name']}: without CuPy slices and masks go through host memory")
@@ -55,63 +63,137 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[None]:
         """Answers a batch, group by group; every answer was sent when this returns.
 
-        A request that is wrong fails alone.
+        A request that is wrong, or whose answer cannot be sent, fails alone.
         """
+        begun = perf_counter()
         with nullcontext() if self._device is None else cupy.cuda.Device(self._device):
             read = [self._read(request) for request in requests]
             for group in gating.grouped([_rows(each) for each in read], self._rows_at_once):
-                outcomes = self._answer(read[group.start : group.stop])
-                for index, outcome in zip(group, outcomes, strict=True):
-                    sender = requests[index].get_response_sender()
-                    sender.send(_response(outcome), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                watch, tally = Stopwatch(), gating.Tally()
+                outcomes = self._answer(read[group.start : group.stop], watch, tally)
+                names = [self._send(requests[index], outcome) for index, outcome in zip(group, outcomes, strict=True)]
+                self._count(names, tally, watch)
+                seconds = perf_counter() - begun
+                self._counters.request_seconds.add(seconds, sum(map(_is_timed, names, outcomes)))
+                self._counters.tell_soon()
         return [None] * len(requests)
 
     def finalize(self) -> None:
         """Ends what goes on beside the batches."""
         self._counters.close()
 
-    def _answer(self, outcomes: list[Any]) -> list[Any]:
+    def _answer(self, outcomes: list[Any], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
         """What becomes of some requests: their outputs, or what failed them."""
-        watch, tally = Stopwatch(), gating.Tally()
         with watch.stage("gate"):
             valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
             if valid:
-                batch = [outcomes[index] for index in valid]
-                # A client's tensor may lie in a GPU's memory even where the gate does not.
-                on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
-                answers = gating.run(
-                    batch,
-                    detect=partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
-                    segment=partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
-                    xp=np if on_host else cupy,
-                    tally=tally,
-                )
+                answers = self._run([outcomes[index] for index in valid], watch, tally)
                 for index, answer in zip(valid, answers, strict=True):
                     outcomes[index] = answer
-        self._count(outcomes, tally, watch)
         return outcomes
 
-    def _count(self, outcomes: list[Any], tally: gating.Tally, watch: Stopwatch) -> None:
-        for outcome, amount in Counter(map(_name_of, outcomes)).items():
-            self._counters.requests.add(amount, outcome)
+    def _run(self, batch: list[gating.Request], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
+        outcomes = self._try(batch, watch, tally)
+        if len(batch) > 1:
+            # What a few requests are too much for together, memory for one, each may have alone. So nobody's size fails
+            # a neighbour; for that a network which is broken is asked about each slice twice.
+            for index, outcome in enumerate(outcomes):
+                if isinstance(outcome, Exception) and _code(outcome) not in (
+                    pb_utils.TritonError.UNAVAILABLE,
+                    pb_utils.TritonError.CANCELLED,
+                ):
+                    [outcomes[index]] = self._try([batch[index]], watch, tally)
+        return outcomes
+
+    def _try(self, batch: list[gating.Request], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
+        # A client's tensor may lie in a GPU's memory even where the gate does not.
+        on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
+        try:
+            return gating.run(
+                batch,
+                detect=partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
+                segment=partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
+                xp=np if on_host else cupy,
+                tally=tally,
+            )
+        except Exception as error:
+            return [gating.without_frames(error)] * len(batch)
+
+    def _send(self, request: Any, outcome: dict[str, gating.Array] | Exception) -> str:
+        """Answers a request; returns the outcome, or what kept it from being sent, as the counters have it."""
+        sender: Any = None
+        failure = None
+        try:
+            sender = request.get_response_sender()
+            sender.send(_response(outcome), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:
+            failure = gating.without_frames(error)
+        if failure is not None:
+            outcome = failure
+            # Without an end, Triton would wait for it. Where nobody is left to be told, that is no fault of the others.
+            with suppress(Exception):
+                sender.send(_response(failure), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        name, request_id = _name_of(outcome), _id_of(request)
+        if isinstance(outcome, Exception) and name in ("invalid", "failed"):
+            with suppress(Exception):  # Of a log that takes no line.
+                self._refusals.tell(request_id, outcome)
+        if request_id == PROBE_ID:
+            return "probe" if name == "answered" else "probe_failed"
+        return name
+
+    def _count(self, names: list[str], tally: gating.Tally, watch: Stopwatch) -> None:
+        for name, amount in Counter(names).items():
+            self._counters.requests.add(amount, name)
         self._counters.slices.add(tally.opened, "opened")
         self._counters.slices.add(tally.shut, "shut")
         if tally.rows:
-            self._counters.count_batch(tally.rows)
+            self._counters.batch_rows.add(tally.rows)
         for stage, seconds in watch.seconds.items():
             self._counters.seconds.add(seconds, stage)
-        self._counters.tell_soon()
 
     def _read(self, request: Any) -> gating.Request | Exception:
         try:
             return gating.Request(
-                images=_array(pb_utils.get_input_tensor_by_name(request, "image")),
-                settings=self._operating_point.updated(json.loads(request.parameters() or "{}")),
+                images=gating.slices_of(_array(pb_utils.get_input_tensor_by_name(request, "image"))),
+                settings=self._operating_point.updated(_parameters(request)),
                 outputs=frozenset(request.requested_output_names()),
                 is_cancelled=request.is_cancelled,
             )
-        except (gating.InvalidValueError, NetworkError) as error:
-            return error
+        except Exception as error:
+            # Whatever it is, it belongs to this request and to no other.
+            return gating.without_frames(error)
+
+
+def _is_timed(name: str, outcome: dict[str, gating.Array] | Exception) -> bool:
+    """Whether a request tells how long the gate takes: who gave it up before its turn waited elsewhere."""
+    return name == "answered" or (name == "cancelled" and isinstance(outcome, gating.CancelledError) and outcome.begun)
+
+
+def _check_reshape(config: dict[str, Any]) -> None:
+    """Refuses a configuration under which a request without rows would fail its whole batch; see `slices_of`."""
+    expected = [1, *gating.SLICE]
+    [image] = config["input"]
+    found = [int(dim) for dim in image.get("reshape", {}).get("shape", [])]
+    if found != expected:
+        raise pb_utils.TritonModelException(
+            f"config.pbtxt of {config['name']} has an older gate's input '{image['name']}': expected "
+            f"reshape {{ shape: {expected} }}, found {found or 'none'}"
+        )
+
+
+def _parameters(request: Any) -> dict[str, Any]:
+    try:
+        text = request.parameters()
+    except UnicodeDecodeError as error:
+        raise gating.InvalidValueError("a parameter is not text in UTF-8") from error
+    return gating.read_object(text or "{}")
+
+
+def _id_of(request: Any) -> str:
+    try:
+        return str(request.request_id())
+    except Exception:  # It is no text in UTF-8, say.
+        return "?"
 
 
 def _rows_at_once(config: dict[str, Any]) -> int:
