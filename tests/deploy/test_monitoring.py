@@ -1,5 +1,6 @@
 """Alerts and dashboard: PromQL that parses, about metrics that there are."""
 
+import ast
 import json
 import re
 
@@ -17,6 +18,8 @@ GPU_METRICS = {
 }
 """Of docs/user_guide/metrics.md in github.com/triton-inference-server/server."""
 PROMETHEUS_METRICS = {"up"}
+SUMMARIES = {"nv_inference_request_summary_us"}
+"""Which Triton has when it is started as the chart does; see test_serving."""
 
 
 def metric_names(query):
@@ -59,7 +62,7 @@ def test_every_metric_asked_for_is_one_that_triton_has(queries, tiny_server, met
     names = set.union(*map(metric_names, queries))
 
     assert {"nv_inference_count", "nv_gpu_memory_used_bytes", "up"} <= names
-    assert names <= metrics_of(tiny_server.metrics_url) | GPU_METRICS | PROMETHEUS_METRICS
+    assert names <= metrics_of(tiny_server.metrics_url) | GPU_METRICS | PROMETHEUS_METRICS | SUMMARIES
 
 
 def test_every_model_asked_about_is_served(queries):
@@ -90,11 +93,45 @@ def test_the_hpa_goes_by_what_is_recorded(rules, render):
     assert wanted == {rule["record"] for rule in rules if "record" in rule}
 
 
-def test_alerts_say_how_bad_it_is_and_where_to_read_on(rules):
+def test_alerts_say_where_to_read_on_if_that_is_anywhere(render, rules):
+    page = "https://wiki.example/gliogate"
+    (resource,) = [
+        each for each in render("gpu", monitoring__rules__runbookUrl=page) if each["kind"] == "PrometheusRule"
+    ]
+    alerts = [rule for group in resource["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+
+    assert [rule["annotations"]["runbook_url"] for rule in alerts] == [f"{page}#{a['alert'].lower()}" for a in alerts]
+    assert not any("runbook_url" in rule.get("annotations", {}) for rule in rules)
+
+
+def test_a_latency_objective_is_an_edge_of_the_gates_histogram(chart_folder, rules):
+    schema = json.loads((chart_folder / "values.schema.json").read_text())
+    latency = schema["properties"]["monitoring"]["properties"]["rules"]["properties"]["latency"]
+    source = (chart_folder.parents[2] / "gate" / "counters.py").read_text()
+    (edges,) = re.findall(r"^SECONDS = (.*)$", source, re.MULTILINE)
+    (slow,) = [rule["expr"] for rule in rules if rule.get("alert") == "GliogateSlow"]
+    (pattern,) = {ast.literal_eval(f'"{each}"') for each in re.findall(r'le=~"([^"]*)"', slow)}
+
+    assert latency["properties"]["seconds"]["enum"] == list(ast.literal_eval(edges))
+    assert [edge for edge in ast.literal_eval(edges) if re.fullmatch(pattern, str(edge))] == [2.5]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1, 10])
+def test_an_edge_is_found_however_prometheus_writes_it(render, seconds):
+    values = {"monitoring__rules__latency__seconds": seconds}
+    (resource,) = [each for each in render("gpu", **values) if each["kind"] == "PrometheusRule"]
+    (slow,) = [
+        r["expr"] for group in resource["spec"]["groups"] for r in group["rules"] if r.get("alert") == "GliogateSlow"
+    ]
+    (pattern,) = {ast.literal_eval(f'"{each}"') for each in re.findall(r'le=~"([^"]*)"', slow)}
+
+    assert all(re.fullmatch(pattern, text) for text in (f"{seconds:g}", str(float(seconds))))
+
+
+def test_alerts_say_how_bad_it_is(rules):
     for rule in rules:
         if "alert" in rule:
             assert rule["labels"]["severity"] in ("critical", "warning")
-            assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
             assert rule["annotations"]["summary"].endswith(".")
             # Sums over all pods have no labels of their own.
             assert rule["labels"]["namespace"] == "imaging"
@@ -155,8 +192,9 @@ def test_a_first_start_is_no_fall_and_a_fall_is_told_before_a_start_would_be_ove
 def test_a_few_failures_wake_nobody(rules):
     for rule in rules:
         if "BudgetBurns" in rule.get("alert", ""):
-            (window, seconds) = re.search(r"\[(\d)h\]\)\)\) \* (\d+) >= 10$", rule["expr"]).groups()
-            assert int(seconds) == int(window) * 3600
+            expr = rule["expr"]
+            (window, unit, seconds) = re.search(r"\[(\d)([hd])\]\)\) or vector\(0\)\)\) \* (\d+) >= 10$", expr).groups()
+            assert int(seconds) == int(window) * {"h": 3600, "d": 24 * 3600}[unit]
 
 
 def test_the_dashboard_is_installed_as_it_is(render, dashboard):

@@ -134,7 +134,7 @@ def test_a_pod_without_tls_serves_and_keeps_its_administration_to_itself(serve, 
     served = serve("cpu", triton__http__enabled=False, triton__grpc__maxConnectionAgeS=1)
 
     assert served.health() == b"\x08\x01"
-    assert "nv_inference_request_duration_us" in metrics_of(served.metrics_url)
+    assert {"nv_inference_request_duration_us", "nv_inference_request_summary_us"} <= metrics_of(served.metrics_url)
     with contextlib.closing(InferenceServerClient(served.url)) as client:
         assert ask(client) == [0.75, 0.25]
         # Nobody knows the token that the pod drew.

@@ -111,6 +111,8 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"loadTest": LOAD_TEST, "tls": {"enabled": True, "mutual": True, "existingSecret": "tls"}}, "loadTest"),
         ({"monitoring": {"rules": {"objective": 99.5}}}, "objective"),
         ({"monitoring": {"rules": {"leastFailures": 0}}}, "leastFailures"),
+        ({"monitoring": {"rules": {"latency": {"seconds": 3}}}}, "seconds"),
+        ({"monitoring": {"rules": {"latency": {"share": 95}}}}, "share"),
         ({"monitoring": {"podMonitor": {"labels": {"app.kubernetes.io/name": "triton"}}}}, "app.kubernetes.io/name"),
         ({"networkPolicy": {"clients": [{}]}}, "clients"),
         ({"strategy": {"rollingUpdate": {"maxSurge": 0}}}, "rollingUpdate"),
@@ -143,7 +145,7 @@ def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
     given = {each.partition("=")[0] for name, values in scenarios for each in pod(name, **values)[1]["args"]}
 
     assert {"--model-control-mode", "--allow-http", "--trace-config", "--grpc-use-ssl"} <= given
-    for flag in given - {"--trace-config"}:
+    for flag in given - {"--trace-config", "--metrics-config"}:
         for argument in (flag, f"{flag}=x"):
             with pytest.raises(HelmValuesError, match="extraArgs"):
                 chart.validate_schema({"triton": {"extraArgs": [argument]}})

@@ -169,6 +169,7 @@ exec:
 - --http-port={{ $triton.http.port }}
 - {{ printf "--metrics-address=%s" $everywhere | quote }}
 - --metrics-port={{ $triton.metrics.port }}
+- --metrics-config=summary_latencies=true
 - --allow-gpu-metrics={{ ne .Values.accelerator.profile "cpu" }}
 {{- with .Values.tracing.url }}
 - --trace-config=mode=opentelemetry
@@ -381,14 +382,14 @@ sum{{ $by }}(rate(nv_inference_queue_duration_us{{ $selector }})) / clamp_min(su
 {{/*
 Failed requests in a second. Takes a list: the root, the window.
 Triton counts an answer of the gate's that is an error as a success, so the gate counts by itself; what Triton gives up before
-the gate sees it, the gate cannot count.
+the gate sees it, the gate cannot count. A sum of something that is not there would be nothing.
 */}}
 {{- define "gliogate.failed" -}}
 {{- $series := include "gliogate.series" (index . 0) -}}
 {{- $window := index . 1 -}}
 {{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=~\"failed|unavailable\"}[%s]))" $series $window -}}
 {{- $triton := printf "sum(rate(nv_inference_request_failure{%s,model=\"brain_tumor\",reason!=\"CANCELED\"}[%s]))" $series $window -}}
-{{- printf "(%s + %s)" $gate $triton -}}
+{{- printf "((%s or vector(0)) + (%s or vector(0)))" $gate $triton -}}
 {{- end -}}
 
 {{/*
@@ -405,12 +406,40 @@ and {{ include "gliogate.failedShare" (list $root (index . 4)) }} > {{ $budget }
 and {{ include "gliogate.failed" $long }} * {{ index . 3 }} >= {{ $rules.leastFailures }}
 {{- end -}}
 
-{{/* Failed requests as a share of all. Takes a list: the root, the window. */}}
+{{/* Failed requests as a share of all; where the gate's counts are not there, of Triton's. Takes a list: the root, the window. */}}
 {{- define "gliogate.failedShare" -}}
 {{- $series := include "gliogate.series" (index . 0) -}}
 {{- $window := index . 1 -}}
 {{- $failed := include "gliogate.failed" . -}}
-{{ $failed }} / clamp_min({{ $failed }} + sum(rate(gliogate_requests_total{ {{- $series }},outcome="answered"}[{{ $window }}])), 1e-3)
+{{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=\"answered\"}[%s]))" $series $window -}}
+{{- $triton := printf "sum(rate(nv_inference_request_success{%s,model=\"brain_tumor\"}[%s]))" $series $window -}}
+{{ $failed }} / clamp_min({{ $failed }} + ({{ $gate }} or {{ $triton }} or vector(0)), 1e-3)
+{{- end -}}
+
+{{/*
+Requests in a second that took longer than the objective in the gate. Takes a list: the root, the window.
+Prometheus 3 writes a whole number as 1.0 in the label of a histogram.
+*/}}
+{{- define "gliogate.slow" -}}
+{{- $root := index . 0 -}}
+{{- $selector := include "gliogate.series" $root -}}
+{{- $edge := printf "le=~\"%v(\\\\.0)?\"" $root.Values.monitoring.rules.latency.seconds -}}
+{{- $all := printf "sum(rate(gliogate_request_seconds_count{%s}[%s]))" $selector (index . 1) -}}
+{{- $quick := printf "sum(rate(gliogate_request_seconds_bucket{%s,%s}[%s]))" $selector $edge (index . 1) -}}
+{{- printf "(%s - %s)" $all $quick -}}
+{{- end -}}
+
+{{/* The same as a share of all. */}}
+{{- define "gliogate.slowShare" -}}
+{{- $selector := include "gliogate.series" (index . 0) -}}
+{{ include "gliogate.slow" . }} / clamp_min(sum(rate(gliogate_request_seconds_count{ {{- $selector }}}[{{ index . 1 }}])), 1e-3)
+{{- end -}}
+
+{{/* Where to read on about an alert, if anywhere. Takes a list: the root, the alert in lower case. */}}
+{{- define "gliogate.runbook" -}}
+{{- with (index . 0).Values.monitoring.rules.runbookUrl -}}
+{{- printf "%s#%s" . (index $ 1) | printf "runbook_url: %q" | nindent 12 -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What the pods of all clients have: the smoke test, the batch, the load test. */}}
