@@ -61,6 +61,14 @@ def test_the_gate_batches_and_refuses_rather_than_queues_for_ever_and_the_networ
     assert config.dynamic_batching.max_queue_delay_microseconds <= 5_000
 
 
+@pytest.mark.parametrize(("model", "path"), CONFIGS)
+def test_only_the_gate_which_joins_requests_sees_a_dimension_more(model, path):
+    """By which it tells a request without rows; see `slices_of` in gate/gating.py."""
+    (image,) = read(path).input
+
+    assert list(image.reshape.shape) == ([1, *contract.IMAGE.shape] if model is contract.ENSEMBLE else [])
+
+
 def test_the_networks_take_whatever_batch_the_gate_hands_on():
     rows = {param.id: read(param.values[1]).max_batch_size for param in CONFIGS}
     gate = max(count for path, count in rows.items() if path.startswith(contract.ENSEMBLE.name))
