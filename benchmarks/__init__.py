@@ -7,3 +7,6 @@ import sys
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # OpenVINO would count its users through this package, which keeps a number for each in the home folder.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+# Everything goes over loopback, where not all of the clients do without the environment's proxy.
+for name in ("no_grpc_proxy", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))

@@ -30,6 +30,8 @@ COUNTED_WITHIN_S: Final = 0.1
 
 _DNS: Final = "dns:///"
 PHASES: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+# A proxy of the environment is none to the servers: the page would be another's, or none.
+_HTTP: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _COUNTERS: Final = (
@@ -204,7 +206,7 @@ class _Server:
         url = self._metrics_url or ""
         if not url.startswith(("http://", "https://")):
             raise ValueError("expected http://HOST:PORT/metrics")
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  it is http
+        with _HTTP.open(url, timeout=TIMEOUT_S) as answer:
             return str(answer.read().decode())
 
 

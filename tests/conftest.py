@@ -1,11 +1,16 @@
 """Real servers, started once: one on the shipped model repository, one on networks whose answers are known."""
 
+import os
 import signal
 
 import pytest
 from support.tiny_networks import build_repository
 
 from gliogate.embedded import EmbeddedServer, find_model_repository
+
+# Clients of others, which some tests ask with, take the environment's proxy to this machine itself too.
+for name in ("no_grpc_proxy", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
 @pytest.fixture(scope="session", autouse=True)

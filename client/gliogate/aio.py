@@ -29,7 +29,6 @@ from gliogate.wire import (
     Request,
     infer_on,
     patience,
-    request_error,
     server_info,
 )
 
@@ -90,7 +89,7 @@ class AsyncClient(BaseClient):
             if health.is_ready:
                 return
             if not health.is_worth_waiting or time.monotonic() >= deadline:
-                raise request_error(health.status, health.details, url=self.url, health=health)
+                raise self._not_ready(health)
             await asyncio.sleep(WAIT_BETWEEN_QUESTIONS_S)
 
     async def server_info(self) -> ServerInfo:

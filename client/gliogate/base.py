@@ -106,7 +106,15 @@ class BaseClient:
         """What is raised where gRPC raised `error`; `health` is None where it `tells_all`."""
         if self._life.is_closed:
             return ClientClosedError("the client was closed while this request was under way")
-        return request_error(status_of(error), error.details(), url=self.url, request=request, health=health)
+        route = self._connection.route.note
+        return request_error(
+            status_of(error), error.details(), url=self.url, request=request, health=health, route=route
+        )
+
+    def _not_ready(self, health: Health) -> RequestError:
+        """What is raised of a server that is not ready in time."""
+        route = self._connection.route.note
+        return request_error(health.status, health.details, url=self.url, health=health, route=route)
 
 
 def health_of(error: grpc.RpcError) -> Health:

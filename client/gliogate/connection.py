@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 import grpc
 
 from gliogate.errors import AuthenticationError
+from gliogate.proxies import Route
 
 URL_VARIABLE: Final = "GLIOGATE_URL"
 """The environment variable that names the server where the caller names none."""
@@ -162,6 +164,11 @@ class ConnectionOptions(TypedDict, total=False):
         retries: see `Retries`.
         keepalive: see `Keepalive`; no pings where it is not given.
         max_message_bytes: the largest message that is sent or taken, 16 MiB where it is not given.
+        proxy: an HTTP proxy on the way to the server, `http://[USER:PASSWORD@]HOST:PORT`, or `environment` for the one
+            that `grpc_proxy`, `https_proxy` or `http_proxy` names there, in lower or upper case. Without it there is
+            none, whatever the environment says. It leads to one server, over TLS only. There is never one to this
+            machine's own addresses (127.0.0.0/8, ::1, localhost; no name is looked up), nor to what `no_grpc_proxy` or
+            `no_proxy` has.
     """
 
     tls: TLS | None
@@ -171,6 +178,7 @@ class ConnectionOptions(TypedDict, total=False):
     retries: Retries
     keepalive: Keepalive | None
     max_message_bytes: int
+    proxy: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +199,7 @@ class Connection:
     retries: Retries = field(default_factory=Retries)
     keepalive: Keepalive | None = None
     max_message_bytes: int = 16 * _MIB
+    proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.token is not None and self.tls is None:
@@ -204,6 +213,8 @@ class Connection:
         if isinstance(self.token, str):
             _check_value("the token", self.token)
         _check("max_message_bytes", self.max_message_bytes, _MIB, 2**31 - 1)
+        if self.route.proxy and self.tls is None:
+            raise ValueError(f"{self.route.note}, which would see everything in clear text: give tls=TLS() too")
 
     @classmethod
     def to(cls, url: str | Sequence[str] | None, **options: Unpack[ConnectionOptions]) -> "Connection":
@@ -226,6 +237,12 @@ class Connection:
         """Whether several servers may share the requests."""
         return self.target != self.url or self.target.startswith(_DNS)
 
+    @cached_property
+    def route(self) -> Route:
+        """How the servers are reached: through a proxy or, as a rule, without."""
+        addresses = (address.removeprefix(_DNS) for address in self.url.split(","))
+        return Route.to([address.rpartition(":")[0].strip("[]") for address in addresses], self.proxy)
+
     def channel_options(self) -> list[tuple[str, Any]]:
         """What gRPC's channel is made with."""
         config = self.retries.service_config()
@@ -241,6 +258,7 @@ class Connection:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 250),
             ("grpc.service_config", json.dumps(config)),
+            *self.route.channel_options(),
         ]
         if self.keepalive:
             options += [

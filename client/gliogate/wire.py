@@ -308,7 +308,13 @@ FINAL_STATUSES: Final = ("CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", *
 
 
 def request_error(
-    status: str, details: str, *, url: str, request: Request[Any] | None = None, health: Health | None = None
+    status: str,
+    details: str,
+    *,
+    url: str,
+    request: Request[Any] | None = None,
+    health: Health | None = None,
+    route: str = "",
 ) -> RequestError:
     """Makes an error of gliogate's of a failed call.
 
@@ -318,6 +324,7 @@ def request_error(
         url: the server's address.
         request: the request that failed; None where the call was about readiness.
         health: the server's, asked for after the failure; None for one of `FINAL_STATUSES`.
+        route: what is to be known of the way to a server that nobody reaches; empty where that is nothing.
     """
     kind, message = RequestError, f"the server at {url} failed: {details}"
     if status == "INVALID_ARGUMENT":
@@ -327,7 +334,8 @@ def request_error(
     elif health and not health.is_live:
         kind = ServerUnavailableError
         message = f"no Triton answers gRPC at {url}: is it running (`gliogate serve`), and is that its gRPC port?"
-        message += f" ({health.details})" if health.details else ""
+        told = "; ".join(filter(None, (health.details, route)))
+        message += f" ({told})" if told else ""
     elif health and health.not_ready:
         kind = ModelNotReadyError
         message = f"{', '.join(health.not_ready)} not ready at {url}: wait_until_ready(), or see the server's log"

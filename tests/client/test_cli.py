@@ -121,7 +121,7 @@ def test_a_file_made_of_rgb_is_written_in_that_order(tmp_path):
         ([__file__, "--pre", __file__], "--pre and --post go with one PATH"),
         (["--volume", "--series", "a", "--series", "b"], "--series: several, expected each of pre, flair, post once"),
         (["--series", "pre=a", "--series", "pre=b"], "--series: several, expected each"),
-        (["--ca", "ca.pem"], "TLS and tokens are for a running server: name it with --url"),
+        (["--ca", "ca.pem"], "TLS, tokens and proxies are for a running server: name it with --url"),
         (["--url", "a:1", "--ca", "absent.pem"], "absent.pem: cannot be used for TLS"),
         (["--url", "a:1", "--tls", "--token-file", "absent"], "absent"),
         (["--url", "a:1", "--token-file", __file__], "a token goes over TLS only"),

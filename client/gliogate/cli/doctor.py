@@ -13,10 +13,11 @@ from rich.text import Text
 
 from gliogate.cli.options import add_server_options, server_of
 from gliogate.client import Client
-from gliogate.connection import DEFAULT_URL
+from gliogate.connection import DEFAULT_URL, Connection
 from gliogate.errors import EmbeddedServerError, GliogateError, MissingExtraError, ServerUnavailableError
 from gliogate.installed import EXTRAS, has_triton, install_command, missing_modules
 from gliogate.phantom import make_phantoms
+from gliogate.proxies import EXEMPTING_VARIABLES, shown, variables
 from gliogate.runs import Server
 
 State = Literal["ok", "absent", "failed"]
@@ -82,6 +83,7 @@ def examine(server: Server) -> Iterator[Finding]:
         yield _examine_extra(extra)
     if has_triton():
         yield _examine_models(server)
+    yield _examine_proxy(server)
     yield _examine_server(server)
 
 
@@ -122,6 +124,16 @@ def _examine_models(server: Server) -> Finding:
         # They are asked for where they are named.
         return Finding("models", "failed" if server.model_repository else "absent", str(error))
     return Finding("models", "ok", describe(repository))
+
+
+def _examine_proxy(server: Server) -> Finding:
+    """What stands on the way to the server, and all that the environment says of proxies."""
+    route = Connection.to(server.url or DEFAULT_URL, **server.connection).route
+    hidden = {
+        name: value if name.lower() in EXEMPTING_VARIABLES else shown(value) for name, value in variables().items()
+    }
+    told = [route.note or "none", *(f"{name}={ascii(value)[1:-1]}" for name, value in hidden.items())]
+    return Finding("proxy", "ok" if route.proxy else "absent", "; ".join(told))
 
 
 def _examine_server(server: Server) -> Finding:

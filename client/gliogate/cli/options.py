@@ -13,6 +13,7 @@ import shtab
 
 from gliogate.connection import TLS, URL_VARIABLE, Connection, ConnectionOptions, Retries, target_of
 from gliogate.errors import AuthenticationError
+from gliogate.proxies import ENVIRONMENT
 from gliogate.runs import Server
 from gliogate.volumes.dicom import Choice
 from gliogate.volumes.reading import VolumeSource, is_volume
@@ -58,6 +59,12 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--header", type=_header, action="append", default=[], metavar="NAME=VALUE", help="metadata of each call"
     )
+    group.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="HTTP proxy on the way to it, http://HOST:PORT, over TLS only; "
+        f"'{ENVIRONMENT}' for what https_proxy and its like name (default: none)",
+    )
     group.add_argument("--compression", choices=("gzip", "deflate"), help="of what is sent (default: none)")
     group.add_argument(
         "--attempts",
@@ -76,13 +83,14 @@ def server_of(arguments: argparse.Namespace) -> Server:
     """
     tls_options = (arguments.ca, arguments.cert, arguments.key, arguments.server_name)
     has_tls = arguments.tls or any(tls_options)
-    if arguments.url is None and (has_tls or arguments.token_file):
-        raise UsageError("TLS and tokens are for a running server: name it with --url")
+    if arguments.url is None and (has_tls or arguments.token_file or arguments.proxy is not None):
+        raise UsageError("TLS, tokens and proxies are for a running server: name it with --url")
     try:
         options = ConnectionOptions(
             metadata=dict(arguments.header),
             compression=arguments.compression,
             retries=Retries(attempts=arguments.attempts),
+            proxy=arguments.proxy,
         )
         if has_tls:
             ca, certificate, key, name = tls_options
