@@ -11,7 +11,16 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
+from gliogate.base import (
+    WAIT_BETWEEN_QUESTIONS_S,
+    BaseClient,
+    OnError,
+    as_value,
+    check_in_flight,
+    check_many,
+    health_of,
+    tells_all,
+)
 from gliogate.connection import Connection, ConnectionOptions
 from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, ForeignLoopError, GliogateError
@@ -137,6 +146,7 @@ class AsyncClient(BaseClient):
         from gliogate.volumes.analysis import check_droppable
 
         self._check_usable()
+        check_in_flight(in_flight, self._connection)
         head = volume if isinstance(volume, Volume) else await asyncio.to_thread(read_volume, volume)
         check_droppable(head, min_component_ml)
         results = self.analyze_many(head.slices, in_flight=in_flight, **options)
@@ -202,7 +212,8 @@ class AsyncClient(BaseClient):
         `contextlib.aclosing`.
         """
         self._check_usable()
-        check_many(pictures, in_flight=in_flight, on_error=on_error)
+        check_many(pictures, on_error=on_error)
+        check_in_flight(in_flight, self._connection)
         numbered = self._analyze_many(
             pictures, in_flight, keep_errors=on_error == "return", ordered=ordered, options=options
         )
@@ -228,7 +239,7 @@ class AsyncClient(BaseClient):
             except GliogateError as error:
                 if not keep_errors:
                     raise
-                return index, error
+                return index, as_value(error)
 
         try:
             index = 0

@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, Literal, Self, SupportsIndex, Unpack
+from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 import grpc
 import numpy as np
 
 from gliogate.connection import Connection, ConnectionOptions
-from gliogate.contract import CHANNELS
+from gliogate.contract import CHANNELS, QUEUE_SIZE
 from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
 from gliogate.images import Picture
 from gliogate.telemetry import CallRecord, status_of
@@ -27,6 +27,7 @@ from gliogate.wire import (
     request_error,
 )
 
+E = TypeVar("E", bound=BaseException)
 OnError = Literal["raise", "return"]
 
 WAIT_BETWEEN_QUESTIONS_S = 0.1
@@ -127,22 +128,43 @@ def tells_all(error: grpc.RpcError) -> bool:
     return status_of(error) in FINAL_STATUSES
 
 
-def check_many(pictures: object, *, in_flight: int, on_error: str) -> None:
+def check_in_flight(in_flight: int, connection: Connection) -> None:
+    """Refuses a number of requests under way at a time.
+
+    Raises:
+        ValueError: it is no whole number, or more than the servers let wait.
+    """
+    most = connection.most_in_flight
+    # A fraction would never be reached, and everything sent at once.
+    if not isinstance(in_flight, SupportsIndex) or not 1 <= index(in_flight) <= most:
+        raise ValueError(
+            f"in_flight is {in_flight!r}, expected a whole number from 1 to {most}: one server lets {QUEUE_SIZE} wait "
+            "and refuses more; several are named by their addresses or by dns:///HOST:PORT"
+        )
+
+
+def check_many(pictures: object, *, on_error: str) -> None:
     """Refuses what `analyze_many` cannot do, before anything is sent.
 
     Raises:
-        ValueError: `in_flight` is no whole number from 1 on, or `on_error` neither `raise` nor `return`.
+        ValueError: `on_error` is neither `raise` nor `return`.
         TypeError: `pictures` is a single one, or none at all.
     """
-    # A fraction would never be reached, and everything sent at once.
-    if not isinstance(in_flight, SupportsIndex) or index(in_flight) < 1:
-        raise ValueError(f"in_flight is {in_flight!r}, expected a whole number from 1 on")
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'return'")
     if _is_one_picture(pictures):
         raise TypeError("analyze_many takes several pictures, this is one: use analyze")
     if not isinstance(pictures, Iterable) and not hasattr(pictures, "__aiter__"):
         raise TypeError(f"analyze_many takes an iterable of pictures, not a {type(pictures).__name__}")
+
+
+def as_value(error: E) -> E:
+    """An error that is not raised but kept: its frames would keep its picture and its request for as long."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _is_one_picture(pictures: object) -> bool:

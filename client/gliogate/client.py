@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gliogate.base import WAIT_BETWEEN_QUESTIONS_S, BaseClient, OnError, check_many, health_of, tells_all
+from gliogate.base import (
+    WAIT_BETWEEN_QUESTIONS_S,
+    BaseClient,
+    OnError,
+    as_value,
+    check_in_flight,
+    check_many,
+    health_of,
+    tells_all,
+)
 from gliogate.connection import ConnectionOptions
 from gliogate.contract import MODELS
 from gliogate.errors import ClientClosedError, GliogateError
@@ -201,7 +210,7 @@ class Client(BaseClient):
         Args:
             volume: from `gliogate.volumes.read_volume`, or what that reads: DICOM (extra `dicom`), NIfTI (extra
                 `nifti`), a folder of numbered pictures, a `.npy` file or an array.
-            in_flight: how many slices may be under way at a time.
+            in_flight: how many slices may be under way at a time, see `analyze_many`.
             min_component_ml: connected parts of the mask that are smaller than that are dropped.
             **options: see `Options`; `timeout_s` counts for each slice.
 
@@ -217,6 +226,7 @@ class Client(BaseClient):
         from gliogate.volumes.analysis import check_droppable
 
         self._check_usable()
+        check_in_flight(in_flight, self._connection)
         head = volume if isinstance(volume, Volume) else read_volume(volume)
         check_droppable(head, min_component_ml)
         analyses = list(self.analyze_many(head.slices, in_flight=in_flight, **options))
@@ -283,9 +293,11 @@ class Client(BaseClient):
         Args:
             pictures: see `analyze`. Taken one by one, never more than `in_flight` ahead of what was yielded: an endless
                 generator is fine.
-            in_flight: how many requests may be under way at a time.
+            in_flight: how many requests may be under way at a time, from 1 to 128: one server lets so many wait, and
+                refuses more. As many for each of several addresses, up to 1024; 1024 for `dns:///`. Memory follows
+                it, with up to a megabyte for each slice under way, and more for larger pictures.
             on_error: what becomes of a picture that fails. `raise` ends the iteration with its error; `return` yields
-                the error in its place and goes on.
+                the error in its place, without a traceback, and goes on.
             ordered: whether analyses come in the order of the pictures. Otherwise they come as they are done, each in a
                 pair with the picture's place, from 0.
             **options: see `Options`; `timeout_s` counts for each picture.
@@ -294,13 +306,15 @@ class Client(BaseClient):
             An iterator over the analyses.
 
         Raises:
-            ValueError: `in_flight` is no whole number from 1 on, or `on_error` neither `raise` nor `return`.
+            ValueError: `in_flight` is no whole number or more than the servers let wait, or `on_error` neither `raise`
+                nor `return`.
             TypeError: `pictures` is a single one.
             ClientClosedError: the client was closed.
             ForkedClientError: this is not the process that made the client.
         """
         self._check_usable()
-        check_many(pictures, in_flight=in_flight, on_error=on_error)
+        check_many(pictures, on_error=on_error)
+        check_in_flight(in_flight, self._connection)
         numbered = self._analyze_many(
             iter(pictures), in_flight, keep_errors=on_error == "return", ordered=ordered, options=options
         )
@@ -339,7 +353,7 @@ class Client(BaseClient):
         except ClientClosedError:
             raise
         except GliogateError as error:
-            return error
+            return as_value(error)
 
     def _outcome(self, sent: _Call[Analysis] | GliogateError, *, keep_errors: bool) -> Analysis | GliogateError:
         try:
@@ -351,7 +365,7 @@ class Client(BaseClient):
         except GliogateError as error:
             if not keep_errors:
                 raise
-            return error
+            return as_value(error)
 
     def _send(self, request: Request[R]) -> _Call[R]:
         self._check_usable()

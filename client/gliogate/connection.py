@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 import grpc
 
+from gliogate.contract import QUEUE_SIZE
 from gliogate.errors import AuthenticationError
 from gliogate.proxies import Route
 
@@ -32,6 +33,8 @@ _COMPRESSIONS: Final = {
     "deflate": grpc.Compression.Deflate,
 }
 _MIB: Final = 2**20
+_MOST_SERVERS: Final = 8
+"""Whose queues one client may fill: each request under way takes up to a megabyte of its memory."""
 _DNS: Final = "dns:///"
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\[\]/:,]+):(?P<port>\d{1,5})")
 
@@ -236,6 +239,12 @@ class Connection:
     def is_balanced(self) -> bool:
         """Whether several servers may share the requests."""
         return self.target != self.url or self.target.startswith(_DNS)
+
+    @property
+    def most_in_flight(self) -> int:
+        """How many requests are worth having under way at a time: as many as the servers let wait."""
+        servers = _MOST_SERVERS if self.target.startswith(_DNS) else min(self.url.count(",") + 1, _MOST_SERVERS)
+        return servers * QUEUE_SIZE
 
     @cached_property
     def route(self) -> Route:

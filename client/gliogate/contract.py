@@ -13,6 +13,10 @@ CHANNELS: Final = ("pre-contrast", "FLAIR", "post-contrast")
 """Channel order of a slice. A grey picture stands in all three."""
 
 
+QUEUE_SIZE: Final = 128
+"""How many requests of one priority wait at a server for their turn; it refuses more."""
+
+
 class Tensor(NamedTuple):
     """One named tensor of a served model; `shape` is without the batch dimension."""
 

@@ -31,6 +31,7 @@ from gliogate.contract import (
     MASK_PROBABILITY,
     MASK_THRESHOLD,
     MODELS,
+    QUEUE_SIZE,
     SEGMENTED,
     TUMOR_MASK,
     TUMOR_PROBABILITY,
@@ -57,7 +58,9 @@ SURE, SURELY_NOT = 0.97, 0.03
 """Probabilities of tumor where there is some, and where there is none."""
 
 SERVER = ServerInfo(
-    "0.0.0", tuple(ModelInfo(model.name, ("1",), 32, 128) for model in MODELS), OperatingPoint(THRESHOLD, THRESHOLD)
+    "0.0.0",
+    tuple(ModelInfo(model.name, ("1",), 32, QUEUE_SIZE) for model in MODELS),
+    OperatingPoint(THRESHOLD, THRESHOLD),
 )
 """What the fake server says of itself."""
 

@@ -1,7 +1,9 @@
 """The client where a server is in trouble, as a healthy Triton never is."""
 
+import gc
 import multiprocessing
 import pickle
+import weakref
 from contextlib import closing
 from importlib.metadata import version
 
@@ -178,10 +180,38 @@ def test_an_option_that_there_is_none_of_is_named(client):
         client.with_options(timeot_s=2)
 
 
-@pytest.mark.parametrize("in_flight", [0, 1.5, float("nan"), "4", None])
+@pytest.mark.parametrize("in_flight", [0, -1, 1.5, float("nan"), "4", None, 129, 10000])
 def test_as_many_at_a_time_as_can_be_counted(client, in_flight):
-    with pytest.raises(ValueError, match=f"in_flight is {in_flight!r}, expected a whole number from 1 on"):
+    with pytest.raises(
+        ValueError, match=f"in_flight is {in_flight!r}, expected a whole number from 1 to 128: one server lets 128"
+    ):
         client.analyze_many([SLICE], in_flight=in_flight)
+
+
+@pytest.mark.parametrize(
+    ("url", "most"),
+    [("a:1", 128), ("127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", 384), ("dns:///a:1", 1024), (["127.0.0.1:1"] * 20, 1024)],
+)
+def test_as_many_at_a_time_as_the_servers_let_wait(url, most):
+    with Client(url) as client:
+        client.analyze_many([SLICE], in_flight=most)
+        with pytest.raises(ValueError, match=f"in_flight is {most + 1}, expected a whole number from 1 to {most}"):
+            client.analyze_many([SLICE], in_flight=most + 1)
+        with pytest.raises(ValueError, match=f"in_flight is {most + 1}"):
+            client.analyze_volume("absent.nii", in_flight=most + 1)
+
+
+def test_errors_that_are_kept_keep_no_pictures(client, triton):
+    triton.failures, triton.status = 2, grpc.StatusCode.INVALID_ARGUMENT
+    pictures = [SLICE.copy() for _ in range(2)]
+    alive = [weakref.ref(picture) for picture in pictures]
+
+    errors = list(client.analyze_many(iter(pictures), on_error="return"))
+    del pictures
+    gc.collect()
+
+    assert [type(error) for error in errors] == [InvalidRequestError] * 2
+    assert [reference() for reference in alive] == [None, None]
 
 
 def test_an_id_that_is_no_text_is_refused(client):

@@ -55,7 +55,7 @@ def test_the_gate_batches_and_refuses_rather_than_queues_for_ever_and_the_networ
         # Triton's batcher sleeps for half a second now and then, with requests in its queue.
         assert not config.HasField("dynamic_batching")
         return
-    assert 0 < config.dynamic_batching.default_queue_policy.max_queue_size <= 1024
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == contract.QUEUE_SIZE
     assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
     # What the gate waits for companions is part of every answer's latency.
     assert config.dynamic_batching.max_queue_delay_microseconds <= 5_000

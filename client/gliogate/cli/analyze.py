@@ -11,6 +11,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 import shtab
 
+from gliogate.base import check_in_flight
 from gliogate.cli import formats, heads
 from gliogate.cli.options import (
     STDOUT,
@@ -29,7 +30,8 @@ from gliogate.cli.options import (
     volume_options_of,
 )
 from gliogate.client import Client
-from gliogate.contract import GATE_MODES
+from gliogate.connection import DEFAULT_URL, Connection
+from gliogate.contract import GATE_MODES, QUEUE_SIZE
 from gliogate.errors import ImageError
 from gliogate.results import Analysis
 from gliogate.runs import Row, analyze_scans, connect, print_table, summary
@@ -95,7 +97,7 @@ def add(commands: Any) -> None:
         type=positive(int),
         default=IN_FLIGHT,
         metavar="N",
-        help="requests under way at a time (%(default)s)",
+        help=f"requests under way at a time, at most {QUEUE_SIZE} for each server (%(default)s)",
     )
     add_volume_options(parser)
     parser.add_argument(
@@ -119,6 +121,10 @@ def run(arguments: argparse.Namespace) -> bool:
     check_exist([*arguments.paths, arguments.pre, arguments.post])
     scans, volumes = _find(arguments)
     server = server_of(arguments)
+    try:
+        check_in_flight(arguments.in_flight, Connection.to(server.url or DEFAULT_URL))
+    except ValueError as error:
+        raise UsageError(f"--in-flight: {error}") from error
     formats.check(arguments.format, pictures=bool(scans), volumes=bool(volumes))
     if arguments.format and not arguments.output:
         raise UsageError("--format is of files: say with --output where they go")
