@@ -86,6 +86,16 @@ class Row:
         )
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """A text as a terminal may show it: names of files and DICOM's texts can hold what steers it, or is no text at all.
+
+    Args:
+        text: anything.
+        keep: characters that stay as they are.
+    """
+    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
+
+
 def import_embedded() -> ModuleType:
     """Imports `gliogate.embedded`.
 
@@ -168,7 +178,7 @@ def analyze_scans(
 def progress_bar() -> Progress:
     """Shows how far long work is, on a terminal's stderr and nowhere else."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -217,7 +227,7 @@ def print_table(rows: Sequence[Row]) -> None:
     table = make_table("scan", "gate\nopened", "mask\narea px", *["Dice"] * with_dice, "latency\nms")
     for row in rows:
         table.add_row(
-            Text(str(row.scan.name)),
+            Text(printable(str(row.scan.name))),
             format_or_dash(row.tumor_probability, ".3f"),
             verdict_text(row.verdict),
             {True: "yes", False: "no", None: "-"}[row.segmented],
@@ -252,9 +262,9 @@ def print_with_errors(table: Table, errors: Sequence[str], things: str, *, notes
     console.print(table)
     for error, count in Counter(errors).items():
         failed = "failed: " if count == 1 else f"{count} {things} failed: "
-        console.print(Text(failed, "bold red") + Text(error), soft_wrap=True)
+        console.print(Text(failed, "bold red") + Text(printable(error, keep="\n")), soft_wrap=True)
     for note in notes:
-        console.print(Text("note: ", "bold") + Text(note), soft_wrap=True)
+        console.print(Text("note: ", "bold") + Text(printable(note, keep="\n")), soft_wrap=True)
 
 
 def format_or_dash(value: float | None, format_spec: str) -> str:

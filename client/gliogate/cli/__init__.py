@@ -22,7 +22,7 @@ from gliogate.cli.options import (
     server_of,
 )
 from gliogate.errors import GliogateError
-from gliogate.runs import import_embedded
+from gliogate.runs import import_embedded, printable
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"gliogate: error: {error}", file=sys.stderr)
+    told = printable(str(error), keep="\n")
+    print(f"gliogate: error: {told}", file=sys.stderr)
     return code
 
 

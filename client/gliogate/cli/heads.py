@@ -12,7 +12,7 @@ from gliogate.cli import formats
 from gliogate.client import Client
 from gliogate.errors import GliogateError, RequestError
 from gliogate.results import Verdict
-from gliogate.runs import format_or_dash, make_table, print_with_errors, progress_bar, verdict_text
+from gliogate.runs import format_or_dash, make_table, print_with_errors, printable, progress_bar, verdict_text
 from gliogate.scans import distinct_names
 from gliogate.volumes import VolumeAnalysis, VolumeSource, read_volume
 from gliogate.volumes.analysis import check_droppable
@@ -121,17 +121,17 @@ def analyze_heads(
 
 def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> HeadRow:
     with progress_bar() as progress:
-        task = progress.add_task(f"Reading {head.name}", total=None)
+        task = progress.add_task(f"Reading {printable(str(head.name))}", total=None)
         volume = read_volume(head.source, series=head.series, window=head.window)
         check_droppable(volume, wanted.min_component_ml)
         suitable = formats.of_volume(volume, wanted.formats) if wanted.output else ()
-        progress.update(task, description=f"Analyzing {head.name}", total=len(volume.slices))
+        progress.update(task, description=f"Analyzing {printable(str(head.name))}", total=len(volume.slices))
         analyses = []
         for analysis_of_slice in client.analyze_many(volume.slices, in_flight=wanted.in_flight, **options):
             analyses.append(analysis_of_slice)
             progress.advance(task)
         analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
-        progress.update(task, description=f"Writing {head.name}", total=None)
+        progress.update(task, description=f"Writing {printable(str(head.name))}", total=None)
         written = formats.Written()
         if wanted.output:
             written = formats.write_volume(
@@ -157,7 +157,7 @@ def print_table(rows: Sequence[HeadRow]) -> None:
         found = row.found or {"slices": [], "components": []}
         slices = found["slices"]
         table.add_row(
-            Text(str(row.head.name)),
+            Text(printable(str(row.head.name))),
             format_or_dash(max((each["tumor_probability"] for each in slices), default=None), ".3f"),
             verdict_text(row.verdict),
             format_or_dash(found.get("tumor_volume_ml"), ".1f"),

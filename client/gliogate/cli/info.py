@@ -22,6 +22,7 @@ from gliogate.cli.options import (
 )
 from gliogate.errors import GliogateError, ImageError
 from gliogate.images import load_picture, read_pixels
+from gliogate.runs import printable
 from gliogate.scans import find_scans
 from gliogate.volumes import read_volume
 from gliogate.volumes.dicom import Choice
@@ -108,11 +109,13 @@ def _print(record: Mapping[str, Any]) -> None:
         "spacing": record.get("spacing_mm") and f"{' x '.join(f'{mm:g}' for mm in record['spacing_mm'])} mm",
         "black to white": record.get("ranges") and ", ".join(f"{b:g} to {w:g}" for b, w in record["ranges"]),
     }
-    console.print(Text(record["path"], "bold"), Text(record["kind"]), soft_wrap=True)
+    console.print(Text(printable(record["path"]), "bold"), Text(record["kind"]), soft_wrap=True)
     for name, value in facts.items():
         if value:
-            console.print(Text(f"  {name:<15} {value}"), soft_wrap=True)
+            console.print(Text(f"  {name:<15} {printable(str(value))}"), soft_wrap=True)
     for note in record.get("notes", ()):
-        console.print(Text(f"  {'note':<15} {note}"), soft_wrap=True)
+        console.print(Text(f"  {'note':<15} {printable(note)}"), soft_wrap=True)
     if record["error"]:
-        console.print(Text("  error           ", "bold red") + Text(record["error"]), soft_wrap=True)
+        console.print(
+            Text("  error           ", "bold red") + Text(printable(record["error"], keep="\n")), soft_wrap=True
+        )

@@ -29,6 +29,7 @@ from gliogate.runs import (
     connect,
     format_or_dash,
     print_table,
+    printable,
     summary,
     write_mask,
     write_overlay,
@@ -77,13 +78,14 @@ def run_demo(paths: Sequence[Path], *, output: Path, server: Server) -> bool:
             if len(cards) < MAX_CARDS:
                 cards.append(_card(outcome, known, rows[-1]))
     page = output / "index.html"
-    page.write_text(_page(cards, rows), encoding="utf-8")
+    # A file's name may be no text at all.
+    page.write_text(_page(cards, rows), encoding="utf-8", errors="backslashreplace")
 
     print_table(rows)
-    print(f"{summary(rows)}\n\nOpen {page} in a browser. Then try")
+    print(f"{summary(rows)}\n\nOpen {printable(str(page))} in a browser. Then try")
     # As it was called: the environment that holds it need not be on PATH.
     program = "gliogate" if shutil.which("gliogate") else sys.argv[0]
-    scan = shlex.quote(str(paths[0] if paths else output / "scans"))
+    scan = printable(shlex.quote(str(paths[0] if paths else output / "scans")))
     print(f"  {program} analyze {scan} --json -  # the same as JSON lines")
     print(f"  {program} demo {'' if paths else 'path/to/scans'}  # {'synthetic scans' if paths else 'your own scans'}")
     print(f'  {program} serve  # a server that stays, for gliogate.Client("localhost:8001")')
@@ -105,7 +107,7 @@ def _known_mask(scan: Scan, analysis: Analysis) -> NDArray[np.uint8] | None:
         if known is not None and known.shape != analysis.mask.shape:
             raise ImageError(f"{scan.path}: is {analysis.mask.shape}, the mask beside it {known.shape}")
     except ImageError as error:
-        print(f"No Dice: {error}", file=sys.stderr)
+        print(f"No Dice: {printable(str(error))}", file=sys.stderr)
         return None
     return known
 
