@@ -115,7 +115,7 @@ def test_functional_groups_of_another_type_are_refused_or_do_without(tmp_path, g
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*")), ids=lambda path: path.name)
 def test_files_that_a_fuzzer_found(path):
-    """Those of `python tests/fuzz_readers.py`: each took the readers another way, broke them, or kept them long."""
+    """Those of `python -m tests.fuzz_readers`: each took the readers another way, broke them, or kept them long."""
     begun_s = time.process_time()
 
     read_or_refuse(path)
