@@ -19,6 +19,7 @@ from gliogate.pictures import encode
 
 EXIT_CODES = (0, 1, 2)
 
+# No null character: no system hands one to a program.
 JUNK = (
     *(
         "",
@@ -45,7 +46,6 @@ JUNK = (
         "ü",
         "頭",
         "\udcff",
-        "\0",
         "\n",
         "\t",
         "\x1b[2J",
