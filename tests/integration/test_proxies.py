@@ -12,6 +12,7 @@ from support.connect_proxy import connect_proxy
 from support.tiny_networks import slices
 
 from gliogate import TLS, AsyncClient, Client, ServerUnavailableError
+from gliogate.embedded import EmbeddedServer
 from gliogate.proxies import EXEMPTING_VARIABLES, VARIABLES
 from loadtests.server_view import ServerView
 from loadtests.settings import Settings
@@ -69,21 +70,20 @@ def test_the_command_reaches_the_server_that_it_starts_itself(proxy_of_environme
     assert proxy_of_environment.asked == []
 
 
-def test_a_proxy_that_was_asked_for_sees_tls_alone(environment, started_with, tmp_path):
+def test_a_proxy_that_was_asked_for_sees_tls_alone(environment, tiny_repository, tmp_path):
     authority = trustme.CA()
     certificate = authority.issue_cert("triton.example")
     authority.cert_pem.write_to_path(tmp_path / "root")
     certificate.private_key_pem.write_to_path(tmp_path / "key")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
-    files = (f"--grpc-server-cert={tmp_path / 'certificate'}", f"--grpc-server-key={tmp_path / 'key'}")
-    server = started_with("--grpc-use-ssl=1", *files)
+    files = {"tls_certificate": tmp_path / "certificate", "tls_private_key": tmp_path / "key"}
     tls = TLS(root_certificates=tmp_path / "root")
 
     async def ask(**options):
         async with AsyncClient(ELSEWHERE, tls=tls, **options) as client:
             return await client.analyze(TUMOR)
 
-    with connect_proxy(server.url) as proxy:
+    with EmbeddedServer(tiny_repository, **files) as server, connect_proxy(server.url) as proxy:
         environment.setenv("HTTPS_PROXY", proxy.url)
         asked = proxy.url.replace("//", "//anna:pa%40ss@")
         for named in ("environment", asked):
