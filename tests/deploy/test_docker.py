@@ -1,5 +1,6 @@
 """The Dockerfile; no image can be built by these tests."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -83,3 +84,42 @@ def test_nothing_that_it_builds_on_may_change_by_itself(dockerfile):
         packages = [each.strip('"') for each in re.sub(r"--constraint \S+|--\S+|&&.*|\\\n", " ", command).split()]
         assert packages
         assert "--constraint constraints.txt" in command or all("==" in each for each in packages)
+
+
+@pytest.fixture(scope="module")
+def check_of_triton(dockerfile):
+    """The step of the build that looks at Triton's version, as the shell gets it."""
+    (step,) = re.findall(r"^RUN (least=(?:.*\\\n)*.*)", dockerfile.read_text(), re.MULTILINE)
+    if shutil.which("dpkg") is None:
+        pytest.skip("dpkg is not installed; NVIDIA's images have it")
+    return step
+
+
+def test_the_image_is_built_on_no_triton_with_known_holes(check_of_triton, dockerfile):
+    least = re.match(r"least=(\S+)", check_of_triton)[1]
+    major, minor, _ = map(int, least.split("."))
+    security = (dockerfile.parents[2] / "SECURITY.md").read_text()
+    assert f"Triton {least}" in security
+
+    for version in (f"{major}.{minor - 1}.9", f"{major}.9.0", "2.51.0", "nightly"):
+        result = built_on(version, check_of_triton)
+        assert result.returncode == 1, version
+        assert version in result.stderr
+    assert least in built_on("2.51.0", check_of_triton).stderr
+    for version in (least, f"{major}.{minor}.1", f"{major}.{minor + 1}.0", f"{major}.100.0", f"{major + 1}.0.0"):
+        assert built_on(version, check_of_triton).returncode == 0, version
+
+
+def test_an_image_that_states_no_version_is_refused(check_of_triton):
+    if Path("/opt/tritonserver/TRITON_VERSION").exists():
+        pytest.skip("this is an image of Triton, and states one")
+
+    result = built_on("", check_of_triton)
+
+    assert result.returncode != 0
+    assert "/opt/tritonserver/TRITON_VERSION" in result.stderr
+
+
+def built_on(version, step):
+    environment = os.environ | {"TRITON_SERVER_VERSION": version}
+    return subprocess.run(["/bin/sh", "-c", step], env=environment, capture_output=True, text=True, check=False)
