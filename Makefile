@@ -51,6 +51,10 @@ bench: $(VENV)/.developing ## Measure the served ensemble against its engines al
 loadtest: $(VENV)/.developing ## Load a server of its own for two minutes, and report to build/loadtest
 	$(BIN)/python -m loadtests tour --embedded
 
+.PHONY: chaos
+chaos: $(VENV)/.developing ## Let faults befall a server of its own for half an hour under load
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
+
 .PHONY: dist
 dist: DIST := dist
 dist: $(VENV)/.building ## Build the wheel, models included, and the source distribution into dist/

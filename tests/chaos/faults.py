@@ -1,26 +1,21 @@
 """What befalls a server. Each fault is a context: it begins, lasts, and is taken back."""
 
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import socket
-import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
-
-import grpc
-from support.wrong_requests import generate
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from dataclasses import dataclass
 
 from gliogate.contract import DETECTOR, ENSEMBLE, MODELS
 
+from . import strangers
 from .stage import Stage
 
 WRONG_CALLERS = 4
@@ -43,15 +38,8 @@ class Fault:
     restarts: bool = False
 
 
-@dataclass
-class Wrong:
-    """What became of wrong requests, and of attacks."""
-
-    requests: Counter[str] = field(default_factory=Counter)
-    late: int = 0
-
-
-WRONG = Wrong()
+STRANGERS: Counter[str] = Counter()
+"""What became of wrong requests and attacks."""
 
 
 @contextmanager
@@ -99,9 +87,11 @@ def slow_the_wire(stage: Stage, _: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def slow_the_machine(stage: Stage, _: random.Random) -> Iterator[None]:
+def slow_the_machine(_: Stage, __: random.Random) -> Iterator[None]:
     """Busy loops on twice as many threads as there are cores."""
-    children = [os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], {}) for _ in range(2 * (os.cpu_count() or 1))]
+    children = [
+        os.posix_spawn("/bin/sh", ["sh", "-c", "while :; do :; done"], {}) for _ in range(2 * (os.cpu_count() or 1))
+    ]
     try:
         yield
     finally:
@@ -138,14 +128,14 @@ def fill_shared_memory(stage: Stage, _: random.Random) -> Iterator[None]:
 @contextmanager
 def wrong_requests(stage: Stage, chance: random.Random) -> Iterator[None]:
     """From several callers at once, each as fast as it is answered."""
-    with _elsewhere(lambda until: _ask_wrongly(stage, random.Random(chance.random()), until), WRONG_CALLERS):
+    with _elsewhere([(strangers.ask_wrongly, stage, chance.random()) for _ in range(WRONG_CALLERS)]):
         yield
 
 
 @contextmanager
 def attacks(stage: Stage, chance: random.Random) -> Iterator[None]:
     """What ends a Triton 2.51 that is open to strangers, and what fills its memory."""
-    with _elsewhere(lambda until: _attack(stage, random.Random(chance.random()), until), 1):
+    with _elsewhere([(strangers.attack, stage, chance.random())]):
         yield
 
 
@@ -155,8 +145,9 @@ def good_version(stage: Stage, _: random.Random) -> Iterator[None]:
     repository = stage.repository
     newest = max(int(path.name) for path in (repository / ENSEMBLE.name).iterdir() if path.name.isdecimal())
     for model in sorted(MODELS, key=lambda model: model is ENSEMBLE):
-        arriving = shutil.copytree(repository / model.name / str(newest), repository / f".arriving-{model.name}")
-        os.rename(arriving, repository / model.name / str(newest + 1))
+        # Whole, or not at all: Triton looks there every second.
+        arriving = shutil.copytree(repository / model.name / str(newest), repository.parent / model.name)
+        arriving.rename(repository / model.name / str(newest + 1))
         _wait_until_ready(stage, model.name, newest + 1)
     yield
 
@@ -194,61 +185,21 @@ FAULTS = (
 
 
 @contextmanager
-def _elsewhere(work: Callable[[threading.Event], None], threads: int) -> Iterator[None]:
-    until = threading.Event()
-    started = [threading.Thread(target=work, args=(until,)) for _ in range(threads)]
-    for thread in started:
-        thread.start()
+def _elsewhere(works: list[tuple[Callable[..., None], Stage, float]]) -> Iterator[None]:
+    """Strangers work in processes of their own: the load keeps its time."""
+    processes = multiprocessing.get_context("spawn")
+    until, told = processes.Event(), processes.SimpleQueue()
+    started = [processes.Process(target=work, args=(stage.addresses, seed, until, told)) for work, stage, seed in works]
+    for process in started:
+        process.start()
     try:
         yield
     finally:
         until.set()
-        for thread in started:
-            thread.join()
-
-
-def _ask_wrongly(stage: Stage, chance: random.Random, until: threading.Event) -> None:
-    with grpc.insecure_channel(stage.addresses["url"], options=[("grpc.max_send_message_length", -1)]) as channel:
-        triton = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        while not until.is_set():
-            try:
-                triton.ModelInfer(generate(chance), timeout=20)
-                WRONG.requests["answered"] += 1
-            except grpc.RpcError as error:
-                WRONG.requests[error.code().name] += 1
-            except ValueError:  # One that cannot even be sent.
-                WRONG.requests["unsendable"] += 1
-
-
-def _attack(stage: Stage, chance: random.Random, until: threading.Event) -> None:
-    head = b"POST /v2/models/brain_tumor/infer HTTP/1.1\r\nHost: a\r\n"
-    chunks = [head + b"Transfer-Encoding: chunked\r\n\r\n", *([b"1\r\na\r\n" * 10_000] * 60)]
-    nested = [head + b"Content-Length: 3000000\r\n\r\n", b"[" * 3_000_000]
-    garbage = [chance.randbytes(chance.randrange(1, 100_000))]
-    while not until.is_set():
-        for url in ("http_url", "metrics_url", "url"):
-            for attack in (chunks, nested, garbage):
-                _send(stage.addresses[url], attack)
-                WRONG.requests["attacks"] += 1
-        _send_bomb(stage.addresses["url"])
-        WRONG.requests["attacks"] += 1
-
-
-def _send(url: str, pieces: list[bytes]) -> None:
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=5) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-        connection.recv(65_536)
-
-
-def _send_bomb(url: str) -> None:
-    """Half a gigabyte of nothing, in half a megabyte."""
-    request = service_pb2.ModelInferRequest(model_name=ENSEMBLE.name, raw_input_contents=[bytes(2**29)])
-    options = [("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(url, compression=grpc.Compression.Gzip, options=options) as channel:
-        with contextlib.suppress(grpc.RpcError):
-            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
+        for _ in started:
+            STRANGERS.update(told.get())
+        for process in started:
+            process.join()
 
 
 def _wait_until_ready(stage: Stage, model: str, version: int) -> None:

@@ -14,7 +14,7 @@ from gliogate.results import Analysis
 
 DEADLINE_S = 30.0
 OPTIONS = {
-    "retries": Retries(attempts=5, initial_backoff_s=0.2, max_backoff_s=2.0),
+    "retries": Retries(attempts=5, initial_backoff_s=0.2, max_backoff_s=2.0, budget=1000),
     "keepalive": Keepalive(every_s=5, timeout_s=5),
 }
 PICTURES = 8
@@ -95,6 +95,8 @@ class Load:
 def differ(found: Analysis, expected: Analysis) -> bool:
     """Whether two answers are not of the same picture."""
     is_off = abs(found.tumor_probability - expected.tumor_probability) > _TOLERANCE
-    return is_off or found.verdict != expected.verdict or abs(found.area_px - expected.area_px) > max(
-        20, 0.1 * expected.area_px
+    return (
+        is_off
+        or found.verdict != expected.verdict
+        or abs(found.area_px - expected.area_px) > max(20, 0.1 * expected.area_px)
     )

@@ -1,4 +1,4 @@
-"""The server under test, a process of its own: prints its addresses as JSON, then what befalls it; ends with its input."""
+"""The server under test, a process of its own: prints its addresses, then what befalls it, and ends with its input."""
 
 import json
 import sys

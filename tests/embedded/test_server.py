@@ -102,6 +102,14 @@ def test_it_listens_on_loopback_only(tiny_server):
     assert found == ports
 
 
+def test_no_other_user_may_enter_its_folder_or_read_its_shared_memory(tiny_server):
+    folder = Path(tiny_server.triton_url.removeprefix("unix:")).parent
+    regions = list(Path("/dev/shm").glob(f"{folder.name}*"))
+
+    assert len(regions) >= 4
+    assert {oct(path.stat().st_mode & 0o077) for path in [folder, *regions]} == {"0o0"}
+
+
 def test_start_and_stop_do_nothing_the_second_time(tiny_repository):
     server = EmbeddedServer(tiny_repository)
     server.stop()

@@ -33,10 +33,10 @@ def stubs_of(server_id: str) -> dict[int, str]:
 
 
 def has_died(process_id: int) -> bool:
-    """Whether a process is gone, or is only waiting for its parent to learn of its end."""
+    """Whether a stub has ended, and Triton took no notice; that of a model that it unloads is gone altogether."""
     try:
         stat = (_PROCESSES / str(process_id) / "stat").read_text(errors="replace")
     except OSError:
-        return True
+        return False
     # The name, which may hold anything, is in parentheses; the state comes after it.
     return stat.rpartition(")")[2].split()[0] in "ZX"

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.02
 _PROBE_TIMEOUT_S: Final = 1.0
 _LAST_MOMENT_S: Final = 1.0
+_REAPED_WITHIN_S: Final = 2.0
+"""How long a process that has ended may wait for Triton to take notice."""
 _LAST_ANSWERS_S: Final = 0.1
 """From when Triton has answered its last request to when the answer is on its way."""
+_LOOKS_FOR_MODELS_S: Final = 5.0
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory
 _KILLED: Final = 128
 """What a shell, and the guard, add to the number of the signal that ended a process."""
 
@@ -149,7 +153,7 @@ class Triton:
                 )
             if stopping.wait(_POLL_S):
                 raise EmbeddedServerError("the embedded Triton was stopped while it started")
-        self._stubs = stubs_of(self._id)
+        self._find_models()
 
     def check(self) -> None:
         """Does nothing while it runs.
@@ -158,11 +162,14 @@ class Triton:
             EmbeddedServerError: it died, or a process of it that runs a model did; the message says how, and where the
                 log is.
         """
-        died = sorted(instance for process, instance in self._stubs.items() if has_died(process))
-        if died:
-            # They die with Triton, too, and are gone a moment before it is.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LAST_MOMENT_S)
+        died = self._died()
+        if not died and time.monotonic() >= self._looked_at + _LOOKS_FOR_MODELS_S:
+            self._find_models()
+        # They die with Triton, too, and are gone a moment before it is; so are those of a model that it unloads.
+        deadline = time.monotonic() + _REAPED_WITHIN_S
+        while died and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            died = self._died()
         if (code := self._process.poll()) is not None:
             self._log.wait_for_end()
             raise EmbeddedServerError(
@@ -200,6 +207,19 @@ class Triton:
         self._log.close()
         # Again, should the guard have been killed.
         guard.remove_traces(self._folder, self._id)
+
+    def _died(self) -> list[str]:
+        """The instances whose process has died."""
+        return sorted(instance for process, instance in self._stubs.items() if has_died(process))
+
+    def _find_models(self) -> None:
+        """Looks which models run; Triton may have been told to load others."""
+        self._looked_at = time.monotonic()
+        self._stubs = stubs_of(self._id)
+        for region in _SHARED_MEMORY.glob(f"{self._id}*"):
+            # Everybody could read the slices in them.
+            with contextlib.suppress(OSError):
+                region.chmod(0o600)
 
     def _is_ready(self) -> bool:
         # Metrics are the last that Triton starts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -33,6 +34,9 @@ DESCRIBING: Final = {
 CALLS: Final = 1024
 """How many calls may be under way. Triton's queue refuses most of so many in its own words."""
 
+RETURNING: Final = 32
+"""Of those that waited for Triton, how many may be in it at a time: all at once would fill its queue."""
+
 _UNLIMITED: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _GONE: Final = "is not healthy"
 """What Triton says of a process of its own that has ended or does not move."""
@@ -54,6 +58,7 @@ class GrpcProxy:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.hold_s = settings.hold_s
+        self._returning = asyncio.Semaphore(RETURNING)
         self.is_whole = asyncio.Event()
         self.is_whole.set()
         self.on_broken: Callable[[], None] = _do_nothing
@@ -133,9 +138,9 @@ class GrpcProxy:
         return answer
 
     async def _infer(self, call: Any, message: bytes, context: Context) -> bytes:
-        await self._wait_for_triton(context)
+        has_waited = await self._wait_for_triton(context)
         try:
-            async with self._admission.of(len(message)):
+            async with self._returning if has_waited else nullcontext(), self._admission.of(len(message)):
                 with self._progress.request():
                     answer = await self._ask(call, message, context)
         except TooLargeError:
@@ -169,8 +174,8 @@ class GrpcProxy:
             self.is_whole.clear()
             self.on_broken()
 
-    async def _wait_for_triton(self, context: Context) -> None:
-        """Waits for a Triton that is being started again, so that its clients need not know."""
+    async def _wait_for_triton(self, context: Context) -> bool:
+        """Waits for a Triton that is being started again, so that its clients need not know; says whether it had to."""
         is_there = self._triton.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
         if self.hold_s and not (is_there and self.is_whole.is_set()):
             left = context.time_remaining()
@@ -180,6 +185,8 @@ class GrpcProxy:
                     await self._triton.channel_ready()
             except TimeoutError:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "Triton is being started again, and is not there yet")
+            return True
+        return False
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]

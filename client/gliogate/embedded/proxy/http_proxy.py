@@ -31,6 +31,9 @@ _DESCRIBING: Final = re.compile(r"/v2/?|/v2/models/stats|/v2/models/[\w.-]+(/ver
 _INFER: Final = re.compile(r"/v2/models/[\w.-]+(/versions/\d+)?/infer")
 _METRICS: Final = re.compile(r"/metrics")
 
+_UNREADABLE: Final = re.compile(rb"(Unable|failed) to (parse|get request params)")
+"""What Triton says of JSON that is no request, and takes for its own fault."""
+
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _PASSED_ON: Final = ("Content-Type", _HEADER_LENGTH, "traceparent", "tracestate")
 _READING: Final = Lock()
@@ -189,7 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
             except (OSError, http.client.HTTPException) as error:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"Triton does not answer: {error}")
                 return
-        self.send_response(answer.status)
+        status = answer.status
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and _UNREADABLE.search(content):
+            status = HTTPStatus.BAD_REQUEST
+        self.send_response(status)
         for name in _PASSED_BACK:
             if value := answer.getheader(name):
                 self.send_header(name, value)
