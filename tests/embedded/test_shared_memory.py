@@ -17,7 +17,7 @@ from gliogate.embedded import EmbeddedServer
 
 def ask(rows):
     tensor = InferInput("image", [rows, 256, 256, 3], "UINT8")
-    tensor.set_data_from_numpy(np.full((rows, 256, 256, 3), 255, np.uint8))
+    tensor.set_data_from_numpy(np.full((rows, 256, 256, 3), 191, np.uint8))
     try:
         triton.infer("brain_tumor", [tensor], parameters={"gate": "always"})
     except InferenceServerException as error:
@@ -58,6 +58,7 @@ def test_too_little_is_refused_with_what_to_do(tiny_repository):
 def test_little_is_told_and_survived(tiny_repository):
     run = with_shared_memory("64m", tiny_repository)
 
+    assert run.returncode == 0, run.stderr
     warning, refused, answered, last = run.stdout.splitlines()
     assert "at most 10 slices are worked on at a time" in warning
     assert (refused, answered, last) == ("StatusCode.RESOURCE_EXHAUSTED", "OK", "OK")

@@ -69,10 +69,10 @@ class GrpcProxy:
             f"unix:{settings.grpc_socket}",
             options=[
                 *_UNLIMITED,
-                # A Triton that is started again is found as soon as it is there.
+                # A Triton that is started again is found as soon as it is there; one that is paused is waited for.
                 ("grpc.initial_reconnect_backoff_ms", 50),
                 ("grpc.max_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 20_000),
                 ("grpc.enable_http_proxy", 0),
             ],
         )
