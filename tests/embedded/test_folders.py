@@ -18,16 +18,16 @@ with EmbeddedServer(sys.argv[1]) as server, Client(server.url) as client:
 """
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 @pytest.mark.parametrize("name", ["with a space", "müller", "$(touch ran)", "'quotes\";&|", "two\nlines", "-x"])
-def test_a_folder_of_any_name_serves(tiny_repository, tmp_path, name, locale):
+def test_a_folder_of_any_name_serves(tiny_repository, tmp_path, name):
     """Of the repository, of temporary files, and of the environment that gliogate is installed in."""
     folder = tmp_path / name
     (folder / "temporary").mkdir(parents=True)
     (folder / "models").symlink_to(tiny_repository)
     (folder / "environment").symlink_to(sys.prefix)
     python = folder / "environment" / "bin" / "python"
-    environment = os.environ | {"TMPDIR": str(folder / "temporary"), "LC_ALL": locale}
+    # A locale of ASCII alone is the hardest.
+    environment = os.environ | {"TMPDIR": str(folder / "temporary"), "LC_ALL": "C"}
 
     run = subprocess.run(
         [python, "-c", ASK, folder / "models"], cwd=folder, env=environment, capture_output=True, text=True, timeout=60

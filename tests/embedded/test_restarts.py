@@ -7,16 +7,20 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.signals import models_of, pid_of_triton, signal_triton
 from support.tiny_networks import slices
 from support.waiting import wait_for
+from tritonclient.grpc import InferenceServerClient
 
 from gliogate import Client
 from gliogate.embedded import EmbeddedServer, running
 from gliogate.embedded.restarts import LIMIT, WINDOW_S, Restarts
-from gliogate.errors import EmbeddedServerError
+from gliogate.errors import EmbeddedServerError, GliogateError
 
 TUMOR = slices(0.75)[0]
 HANGS_AFTER_S = 3.0
@@ -93,6 +97,38 @@ def test_a_model_that_never_returns_is_found_by_the_first_request(tiny_repositor
         assert is_answered(client)
 
     assert "hangs: requests wait, and none was answered for 3 s" in events[0]
+
+
+def test_a_server_in_which_requests_wait_is_not_ready(tiny_repository):
+    with (
+        EmbeddedServer(tiny_repository) as server,
+        InferenceServerClient(server.url) as triton,
+        ThreadPoolExecutor(1) as elsewhere,
+        Client(server.url) as client,
+    ):
+        ready = f"{server.http_url}/v2/health/ready"
+        assert (triton.is_server_ready(), status_of(ready)) == (True, 200)
+        models = list(models_of(server))
+        for process in models:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            asked = elsewhere.submit(client.detect, TUMOR, timeout_s=20)
+            wait_for(lambda: (triton.is_server_ready(), status_of(ready)) == (False, 503) or asked.done())
+            assert triton.is_server_live()
+        finally:
+            for process in models:
+                os.kill(process, signal.SIGCONT)
+        with contextlib.suppress(GliogateError):
+            asked.result()
+
+
+def status_of(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_a_pause_of_all_processes_heals(kept):

@@ -27,6 +27,8 @@ HEALTH: Final = {
     "/grpc.health.v1.Health/Check",
 }
 """Open to whoever has no token, too: those who ask for health seldom have one."""
+NOT_READY: Final = {f"{_TRITON}ServerReady": b"", "/grpc.health.v1.Health/Check": b"\x08\x02"}
+"""What a server that is not ready answers: `ready` is false, `status` is NOT_SERVING."""
 DESCRIBING: Final = {
     f"{_TRITON}{name}" for name in ("ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
 }
@@ -116,6 +118,8 @@ class GrpcProxy:
             return grpc.unary_unary_rpc_method_handler(self._passing(method, self._infer))
         if method == STREAM:
             return grpc.stream_stream_rpc_method_handler(self._stream)
+        if self._progress.is_stalled and method in NOT_READY:
+            return grpc.unary_unary_rpc_method_handler(_answering(NOT_READY[method]))
         if method in HEALTH | DESCRIBING:
             return grpc.unary_unary_rpc_method_handler(self._passing(method, self._ask))
         return _refusing(grpc.StatusCode.PERMISSION_DENIED, f"{method} is closed on an embedded server")
@@ -197,6 +201,13 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         return self._handler(handler_call_details.method, dict(handler_call_details.invocation_metadata or ()))
+
+
+def _answering(answer: bytes) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def handle(_: bytes, __: Context) -> bytes:
+        return answer
+
+    return handle
 
 
 def _do_nothing() -> None: ...

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from .bodies import BODY_BYTES, BodyError, check, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from .progress import Progress
     from .settings import Settings
 
 _CONNECTIONS: Final = 64
 _CONNECTIONS_FOR_INFERENCE: Final = 1024
 _IDLE_S: Final = 60.0
-_ANSWERED_WITHIN_S: Final = 120.0
+_ANSWERED_WITHIN_S: Final = {"GET": 10.0, "POST": 120.0}
 
 _HEALTH: Final = re.compile(r"/v2/health/(live|ready)|/v2/models/[\w.-]+(/versions/\d+)?/ready")
 _DESCRIBING: Final = re.compile(r"/v2/?|/v2/models/stats|/v2/models/[\w.-]+(/versions/\d+)?(/(config|stats))?")
@@ -67,13 +66,13 @@ class HttpProxy(ThreadingHTTPServer):
     Attributes:
         settings: those of the proxy.
         is_for_metrics: whether this is the port for Prometheus.
-        is_stalled: whether requests are not being answered; such a server is not ready.
+        progress: how requests fare; a server in which none is answered is not ready.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, settings: Settings, *, is_for_metrics: bool, is_stalled: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, progress: Progress, *, is_for_metrics: bool) -> None:
         """Starts to listen.
 
         Raises:
@@ -81,7 +80,7 @@ class HttpProxy(ThreadingHTTPServer):
         """
         self.settings = settings
         self.is_for_metrics = is_for_metrics
-        self.is_stalled = is_stalled
+        self.progress = progress
         self.address_family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
         self._free = BoundedSemaphore(_CONNECTIONS_FOR_INFERENCE if settings.http_inference else _CONNECTIONS)
         self._tls = _context(settings)
@@ -138,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"no {path} here")
         elif not is_open and not self._may_enter():
             self._refuse(HTTPStatus.UNAUTHORIZED, "this server asks for a token, and for the right one")
-        elif path == "/v2/health/ready" and self.server.is_stalled():
+        elif path == "/v2/health/ready" and self.server.progress.is_stalled:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "requests are not being answered")
         else:
             self._pass_on(where, "GET", path, b"")
@@ -183,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, where: str, method: str, path: str, body: bytes) -> None:
         headers = {name: value for name in _PASSED_ON if (value := self.headers.get(name))}
-        connection = UnixConnection(where, _ANSWERED_WITHIN_S)
+        connection = UnixConnection(where, _ANSWERED_WITHIN_S[method])
         with contextlib.closing(connection):
             try:
                 connection.request(method, path, body or None, headers)

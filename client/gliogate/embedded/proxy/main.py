@@ -20,9 +20,6 @@ from .settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNREADY_AFTER_S: Final = 5.0
-"""A server in which requests wait so long, and none is answered, says that it is not ready."""
-
 TRITON_STARTED: Final = "started"
 STOPPING: Final = "stopping"
 
@@ -46,17 +43,14 @@ async def _run(settings: Settings) -> None:
     progress = Progress()
     proxy = GrpcProxy(settings, progress)
 
-    def is_stalled() -> bool:
-        return progress.stalled_s >= UNREADY_AFTER_S
-
     try:
         with _naming(settings.grpc_port):
             _check_free(settings.address, settings.grpc_port)
             grpc_port = await proxy.start()
         with _naming(settings.http_port):
-            pages = [HttpProxy(settings, is_for_metrics=False, is_stalled=is_stalled)]
+            pages = [HttpProxy(settings, progress, is_for_metrics=False)]
         with _naming(settings.metrics_port):
-            pages.append(HttpProxy(settings, is_for_metrics=True, is_stalled=is_stalled))
+            pages.append(HttpProxy(settings, progress, is_for_metrics=True))
     except ListeningError as error:
         _tell({"error": str(error)})
         return

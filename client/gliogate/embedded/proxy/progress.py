@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 TICK_S: Final = 0.5
 FAILURES: Final = 5
 """Fewer failures in a row say nothing: an input may be one that fails."""
+UNREADY_AFTER_S: Final = 5.0
+"""A server in which requests wait so long, and none is answered, is not ready."""
 FORGOTTEN_AFTER_S: Final = 30.0
 """Failures that lie further apart are not of one trouble."""
 
@@ -36,6 +38,11 @@ class Progress:
         """Forgets what was; for a server that was started again."""
         self.stalled_s, self.failing_s, self.broken = 0.0, 0.0, ""
         self._failures, self._first_failure, self._last_failure = 0, 0, 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the server is to be called not ready."""
+        return self.stalled_s >= UNREADY_AFTER_S
 
     @contextmanager
     def request(self) -> Iterator[None]:
