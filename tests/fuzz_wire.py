@@ -6,6 +6,7 @@ answer in time, and no right request beside them may fail. What is found is prin
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -100,7 +101,7 @@ def post_wrongly(run: Run, url: str) -> None:
             with error:
                 if error.code >= 500:
                     run.found.append(f"{seed!r}: {error.code}, {error.read()[:300]!r}: {body[:300]!r}")
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             run.found.append(f"{seed!r}: {error}: {body[:300]!r}")
 
 

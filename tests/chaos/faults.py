@@ -73,7 +73,7 @@ def pause_everything(stage: Stage, _: random.Random) -> Iterator[None]:
 
 @contextmanager
 def kill_the_proxy(stage: Stage, _: random.Random) -> Iterator[None]:
-    stage.signal([stage.process_of("proxy.main")], signal.SIGKILL)
+    stage.signal([stage.process_of("from proxy.main import main")], signal.SIGKILL)
     yield
 
 

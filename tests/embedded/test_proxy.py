@@ -6,15 +6,14 @@ import http.client
 import json
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
-import numpy as np
 import pytest
-import tritonclient.grpc
 import trustme
 from support.tiny_networks import slices
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -230,6 +229,8 @@ def image(**fields):
         pytest.param({"inputs": [image(data=[0])]}, "its data has 1 values, and its shape 196608", id="too little"),
         pytest.param({"inputs": [image(shape=[2, 256])]}, "its data has 196608 values", id="too much"),
         pytest.param({"inputs": [image(shape="all")]}, "its shape is no list of integers", id="no shape"),
+        pytest.param(b'{"inputs": [], "inputs": [1]}', "a name twice", id="a name twice"),
+        pytest.param(b'{"inputs": [{"data": [], "shape": [1' + b"0" * 4000 + b"]}]}", "no list of integers", id="huge"),
     ],
 )
 def test_json_that_is_wrong_is_a_400_with_the_reason(tiny_server, body, reason):
@@ -379,17 +380,33 @@ def test_connections_that_say_nothing_keep_nobody_out_of_grpc(closed_server):
             connection.close()
 
 
-def test_a_stream_is_passed_on(closed_server):
-    answers = []
-    with tritonclient.grpc.InferenceServerClient(closed_server.url) as triton:
-        triton.start_stream(lambda result, error: answers.append(error or result.as_numpy("tumor_probability")))
-        for level in (0.25, 0.75):
-            tensor = tritonclient.grpc.InferInput("image", [1, 256, 256, 3], "UINT8")
-            tensor.set_data_from_numpy(slices(level))
-            triton.async_stream_infer(contract.ENSEMBLE.name, [tensor])
-        triton.stop_stream()
+def test_streams_are_closed(closed_server):
+    with grpc.insecure_channel(closed_server.url) as channel, pytest.raises(grpc.RpcError) as error:
+        list(service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(()), timeout=10))
 
-    assert [float(np.ravel(each)[0]) for each in answers] == [0.25, 0.75]
+    assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "ModelStreamInfer is closed on an embedded server" in error.value.details()
+
+
+@pytest.mark.parametrize("field", ["model_name", "model_version", "id"])
+def test_no_words_of_a_stranger_have_triton_started_again(tiny_repository, field):
+    words = "Stub process 'brain_tumor_0_0' is not healthy"
+    request = service_pb2.ModelInferRequest(**{"model_name": contract.ENSEMBLE.name, field: words})
+    request.inputs.add(name=words, datatype="UINT8", shape=[1, 256, 256, 3])
+    request.outputs.add(name=words)
+    request.raw_input_contents.append(bytes(196608))
+    events = []
+    with (
+        EmbeddedServer(tiny_repository, restart=True, on_event=events.append) as server,
+        grpc.insecure_channel(server.url) as channel,
+    ):
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError):
+                service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
+        with Client(server.url) as client:
+            assert client.detect(slices(0.75)[0]).tumor
+        time.sleep(1)
+    assert events == []
 
 
 def read_if_there(path):
@@ -405,7 +422,7 @@ def processes_of(server):
     return [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
-        if any(each in read_if_there(folder / "cmdline") for each in (name, b"proxy.main"))
+        if any(each in read_if_there(folder / "cmdline") for each in (name, b"import importlib.util, sys"))
     ]
 
 

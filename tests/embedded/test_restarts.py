@@ -81,22 +81,79 @@ def test_a_model_that_hangs_is_found_by_the_requests_that_wait(kept, model):
     server.check()
 
 
-def test_a_model_that_never_returns_is_found_by_the_first_request(tiny_repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "HANGS_AFTER_S", HANGS_AFTER_S)
+@pytest.fixture
+def obedient(tiny_repository, tmp_path):
+    """A repository whose gate answers nothing while a file is there, and that file."""
     repository = shutil.copytree(tiny_repository, tmp_path / "models")
-    gate = repository / "brain_tumor" / "1" / "model.py"
-    hangs = tmp_path / "hangs"
-    hangs.touch()
+    gate, hangs = repository / "brain_tumor" / "1" / "model.py", tmp_path / "hangs"
     begin = "    def execute(self, requests: list[Any]) -> list[None]:\n"
     assert begin in gate.read_text()
-    wait = f"        import os, time\n        time.sleep(1e6 if os.path.exists({str(hangs)!r}) else 0)\n"
+    wait = f"        import os, time\n        while os.path.exists({str(hangs)!r}): time.sleep(0.05)\n"
     gate.write_text(gate.read_text().replace(begin, begin + wait))
+    return repository, hangs
+
+
+def test_a_model_that_never_returns_is_found_by_the_first_request(obedient, monkeypatch):
+    monkeypatch.setattr(running, "HANGS_AFTER_S", HANGS_AFTER_S)
+    repository, hangs = obedient
+    hangs.touch()
     events = []
-    with EmbeddedServer(repository, restart=True, on_event=events.append) as server, Client(server.url) as client:
-        threading.Timer(2, hangs.unlink).start()
+    with (
+        EmbeddedServer(repository, restart=True, on_event=lambda line: (events.append(line), hangs.unlink())) as server,
+        Client(server.url) as client,
+    ):
         assert is_answered(client)
 
     assert "hangs: requests wait, and none was answered for 3 s" in events[0]
+
+
+def test_doubt_ends_though_nobody_asks_any_more(obedient):
+    repository, hangs = obedient
+    with EmbeddedServer(repository) as server, Client(server.url) as client:
+        ready = f"{server.http_url}/v2/health/ready"
+        hangs.touch()
+        with pytest.raises(GliogateError):
+            client.detect(TUMOR, timeout_s=8)
+        assert status_of(ready) == 503
+        hangs.unlink()
+
+        wait_for(lambda: status_of(ready) == 200)
+        server.check()
+
+
+def test_without_restarts_a_model_that_hangs_ends_the_command(tiny_repository, monkeypatch):
+    monkeypatch.setattr(running, "HANGS_AFTER_S", HANGS_AFTER_S)
+    with EmbeddedServer(tiny_repository) as server, Client(server.url) as client:
+        for process in models_of(server):
+            os.kill(process, signal.SIGSTOP)
+        with pytest.raises(GliogateError):
+            client.detect(TUMOR, timeout_s=20)
+
+        def is_told():
+            with contextlib.suppress(EmbeddedServerError):
+                server.check()
+                return False
+            return True
+
+        wait_for(is_told)
+
+
+def test_who_listens_to_events_and_fails_harms_nobody(tiny_repository):
+    def fail(_):
+        raise BrokenPipeError
+
+    with EmbeddedServer(tiny_repository, restart=True, on_event=fail) as server, Client(server.url) as client:
+        triton = pid_of_triton(server)
+        os.kill(triton, signal.SIGKILL)
+        wait_for(lambda: find_triton(server) not in (triton, None))
+        assert is_answered(client)
+        server.check()
+
+
+def find_triton(server):
+    with contextlib.suppress(LookupError):
+        return pid_of_triton(server)
+    return None
 
 
 def test_a_server_in_which_requests_wait_is_not_ready(tiny_repository):
@@ -148,7 +205,7 @@ def test_a_pause_of_all_processes_heals(kept):
 def test_a_proxy_that_is_killed_is_replaced_at_its_ports(kept):
     server, client, events = kept
     addresses = server.url, server.http_url, server.metrics_url
-    os.kill(server._running.proxy._process.pid, signal.SIGKILL)
+    os.kill(server._running._proxy._process.pid, signal.SIGKILL)
 
     wait_for(lambda: len(events) == 2)
     assert "proxy" in events[0]
@@ -168,7 +225,8 @@ def test_an_idle_server_is_left_alone(kept):
 
 
 def test_one_that_cannot_start_any_more_is_given_up(tiny_repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(Restarts, "delay_s", lambda self, now, delay=Restarts.delay_s: delay(self, now) and 0.0)
+    delay = Restarts.next_delay_s
+    monkeypatch.setattr(Restarts, "next_delay_s", lambda self, now: delay(self, now) and 0.0)
     repository = tmp_path / "models"
     repository.symlink_to(tiny_repository)
     events = []
@@ -199,5 +257,5 @@ def test_stopping_ends_a_restart_at_once(kept):
 def test_restarts_wait_longer_and_longer_and_come_to_an_end():
     restarts = Restarts()
 
-    assert [restarts.delay_s(0.0) for _ in range(LIMIT + 1)] == [0.0, 1.0, 2.0, 4.0, 8.0, None]
-    assert restarts.delay_s(WINDOW_S + 1) == 0.0
+    assert [restarts.next_delay_s(0.0) for _ in range(LIMIT + 1)] == [0.0, 1.0, 2.0, 4.0, 8.0, None]
+    assert restarts.next_delay_s(WINDOW_S + 1) == 0.0

@@ -146,6 +146,9 @@ def _serve(arguments: argparse.Namespace) -> bool:
     embedded = import_embedded()
     try:
         token = arguments.token_file and arguments.token_file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{arguments.token_file}: {error}") from error
+    try:
         embedded.serve(
             model_repository=arguments.model_repository,
             restart=arguments.restart,
@@ -160,7 +163,7 @@ def _serve(arguments: argparse.Namespace) -> bool:
             token=token,
             model_config_name=arguments.model_config_name,
         )
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # TLS that cannot be used, say; what goes wrong later is none.
         raise UsageError(error) from error
     return True
 

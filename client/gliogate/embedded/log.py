@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _KEPT_LINES: Final = 500
 _KEPT_FILES: Final = 10
+_ENDED_WITHIN_S: Final = 10.0
 _HARMLESS: Final = re.compile(r"NVML|CUDA|Cuda|DCGM|pinned|evhtp")
 """What it says on every machine that has no GPU, and of a socket that is none of TCP."""
 _UNLOADING: Final = "All models are stopped, unloading models"
@@ -49,13 +51,14 @@ class Log:
         self._reader.start()
 
     def wait_for_end(self) -> None:
-        """Waits until all that write to this log are gone: Triton, its Python stubs and its guard."""
-        self._reader.join()
+        """Waits until all that write to this log are gone: Triton, its Python stubs and its guard; not for ever."""
+        self._reader.join(_ENDED_WITHIN_S)
 
     def close(self) -> None:
         """Waits for the end, and closes the stream."""
         self.wait_for_end()
-        self._stream.close()
+        if not self._reader.is_alive():
+            self._stream.close()
 
     def tail(self, lines: int = 20) -> str:
         """Returns the last lines."""
@@ -63,17 +66,20 @@ class Log:
 
     def keep(self) -> str:
         """Writes what is left of the log into a file, and says which in a few words; the oldest of many is removed."""
-        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "gliogate"
-        name = f"triton-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        for place in (folder, Path(tempfile.gettempdir())):
+        name = f"gliogate-triton-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.log"
+        for place in (_state_folder, _temporary_folder):
             try:
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (place / name).write_text(self.tail(_KEPT_LINES) + "\n", encoding="utf-8")
-                for old in sorted(place.glob("triton-*.log"))[:-_KEPT_FILES]:
+                folder = place()
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # New, and nobody else's to read: it may lie where everybody may write.
+                with (folder / name).open("x", encoding="utf-8") as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    file.write(self.tail(_KEPT_LINES) + "\n")
+                for old in sorted(folder.glob("gliogate-triton-*.log"))[:-_KEPT_FILES]:
                     old.unlink(missing_ok=True)
             except (OSError, RuntimeError):  # There may be no home, or no room.
                 continue
-            return f"its log is {place / name}"
+            return f"its log is {folder / name}"
         return "its log could not be kept"
 
     def reason(self) -> str:
@@ -97,3 +103,11 @@ class Log:
                 self._lines.append(line)
                 if self._echo:
                     print(line, file=sys.stderr, flush=True)
+
+
+def _state_folder() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "gliogate"
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.gettempdir())

@@ -16,7 +16,7 @@ class Restarts:
     def __init__(self) -> None:
         self._times: deque[float] = deque()
 
-    def delay_s(self, now: float) -> float | None:
+    def next_delay_s(self, now: float) -> float | None:
         """Counts one more; returns the seconds to wait before it, or None where there were too many already.
 
         Args:

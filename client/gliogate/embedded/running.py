@@ -9,8 +9,7 @@ from dataclasses import replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from gliogate.embedded.proxy.main import STOPPING, TRITON_STARTED
-from gliogate.embedded.proxy_process import Proxy
+from gliogate.embedded.proxy_process import Ports, Proxy
 from gliogate.embedded.restarts import LIMIT, WINDOW_S, Restarts
 from gliogate.embedded.triton import Sockets, StarvedError, Triton
 from gliogate.errors import EmbeddedServerError
@@ -24,18 +23,14 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 5
 _LOOKS_EVERY_S: Final = 0.1
 HANGS_AFTER_S: Final = 30.0
-"""Of requests that wait and none is answered, or that fail inside and none succeeds."""
-
-
-class _ProxyError(EmbeddedServerError):
-    """The proxy has died, and Triton has not."""
+"""Of requests that wait and none is answered, or that fail inside and none succeeds; of a proxy that says nothing."""
 
 
 class Running:
     """A server that was started.
 
     Attributes:
-        proxy: what listens.
+        ports: what the proxy listens on, restarts included.
         address: the numeric address that it listens on.
         sockets: what Triton listens on.
         client_host: the address that a client on this machine connects to.
@@ -80,100 +75,125 @@ class Running:
         self._keeper: Thread | None = None
         with contextlib.ExitStack() as undoing:
             undoing.callback(shutil.rmtree, folder, ignore_errors=True)
-            self.proxy = Proxy(settings)
-            undoing.callback(self.proxy.stop)
-            self._triton = self._start_triton()
+            # Both start at once; a port that is taken is known before the models are loaded.
+            self._proxy = Proxy(settings)
+            undoing.callback(self._proxy.stop)
+            triton = launch()
+            undoing.callback(lambda: triton.kill())
+            self.ports: Ports = self._proxy.wait_until_listening()
+            triton = self._triton = self._wait_for(triton)
+            self._settings = replace(
+                settings, grpc_port=self.ports.grpc, http_port=self.ports.http, metrics_port=self.ports.metrics
+            )
+            if restart:
+                self._keeper = Thread(target=self._keep, name="triton-keeper", daemon=True)
+                self._keeper.start()
             undoing.pop_all()
-        ports = self.proxy.ports
-        self._settings = replace(settings, grpc_port=ports.grpc, http_port=ports.http, metrics_port=ports.metrics)
-        if restart:
-            self._keeper = Thread(target=self._keep, name="triton-keeper", daemon=True)
-            self._keeper.start()
 
     def check(self) -> None:
         """See `EmbeddedServer.check`."""
+        if self._error is not None:
+            raise self._error
         if self._keeper is None:
             self._inspect()
-        elif self._error is not None:
-            raise self._error
 
     def stop(self) -> None:
         """See `EmbeddedServer.stop`."""
-        self._stopping.set()
-        if self._keeper:
-            self._keeper.join()
-        self.proxy.tell(STOPPING)
-        self._triton.stop()
-        self.proxy.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.ExitStack() as ending:
+            ending.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._stopping.set()
+            if self._keeper:
+                self._keeper.join()
+            ending.callback(self._proxy.stop)
+            self._proxy.stopping()
+            self._triton.stop()
 
-    def _start_triton(self) -> Triton:
+    def _wait_for(self, triton: Triton) -> Triton:
+        """Waits until a Triton is ready, or another one that was started in its place."""
         for attempt in range(1, _ATTEMPTS + 1):
-            triton = self._launch()
             try:
-                _ = self.proxy.ports  # A port that is taken is known before the models are loaded.
                 triton.wait_until_ready(self._start_timeout_s, self._stopping)
             except BaseException as error:
                 triton.kill()
                 if not isinstance(error, StarvedError) or attempt == _ATTEMPTS:
                     raise
+                triton = self._launch()
             else:
-                return triton
-        raise AssertionError
+                break
+        return triton
 
     def _inspect(self) -> None:
         """Does nothing while all is well, and raises an error otherwise."""
-        if not self.proxy.is_alive:
-            raise _ProxyError("the proxy before the embedded Triton has died")
+        self._inspect_proxy()
         self._triton.check()
-        if self.proxy.broken:
-            raise EmbeddedServerError(f"the embedded Triton is broken: {self.proxy.broken}; {self._triton.keep_log()}")
-        if self.proxy.stalled_s >= HANGS_AFTER_S:
-            raise EmbeddedServerError(
-                f"the embedded Triton hangs: requests wait, and none was answered for {HANGS_AFTER_S:g} s; "
-                f"{self._triton.keep_log()}"
-            )
-        if self.proxy.failing_s >= HANGS_AFTER_S:
-            raise EmbeddedServerError(
-                f"the embedded Triton is broken: every request failed inside it for {HANGS_AFTER_S:g} s; "
-                f"{self._triton.keep_log()}"
-            )
+        trouble = ""
+        if self._proxy.broken:
+            trouble = f"is broken: {self._proxy.broken}"
+        elif self._proxy.stalled_s >= HANGS_AFTER_S:
+            trouble = f"hangs: requests wait, and none was answered for {HANGS_AFTER_S:g} s"
+        elif self._proxy.failing_s >= HANGS_AFTER_S:
+            trouble = f"is broken: every request failed inside it for {HANGS_AFTER_S:g} s"
+        if trouble:
+            raise EmbeddedServerError(f"the embedded Triton {trouble}; {self._triton.keep_log()}")
+
+    def _inspect_proxy(self) -> None:
+        if not self._proxy.is_alive:
+            raise EmbeddedServerError("the proxy before the embedded Triton has died")
+        # Looks are counted, not seconds: while this process is stopped, nothing is heard of any other.
+        self._proxy.silent_looks += 1
+        if self._keeper and self._proxy.silent_looks * _LOOKS_EVERY_S > HANGS_AFTER_S:
+            raise EmbeddedServerError(f"the proxy before the embedded Triton has said nothing for {HANGS_AFTER_S:g} s")
 
     def _keep(self) -> None:
         restarts = Restarts()
-        while not self._stopping.wait(_LOOKS_EVERY_S):
-            try:
-                self._inspect()
-            except EmbeddedServerError as error:
-                self._recover(error, restarts)
-                if self._error is not None:
-                    return
+        try:
+            while not self._stopping.wait(_LOOKS_EVERY_S) and self._error is None:
+                try:
+                    self._inspect()
+                except EmbeddedServerError as error:
+                    self._recover(error, restarts)
+        except Exception as error:
+            self._error = EmbeddedServerError(f"the embedded server is not looked after any more: {error!r}")
+            raise
 
-    def _recover(self, error: EmbeddedServerError, restarts: Restarts) -> None:
+    def _recover(self, error: Exception, restarts: Restarts) -> None:
         """Starts again what died, until it is there, or that makes no sense any more."""
         begin = time.monotonic()
         while not self._stopping.is_set():
-            delay_s = restarts.delay_s(time.monotonic())
+            delay_s = restarts.next_delay_s(time.monotonic())
             if delay_s is None:
                 often = f"it was started again {LIMIT} times within {WINDOW_S / 60:g} minutes, and is not any more"
                 self._error = EmbeddedServerError(f"{error}; {often}")
+                self._proxy.stopping()
                 self._triton.kill()
                 return
             when = f" in {delay_s:g} s" if delay_s else ""
-            self._on_event(f"{error}; it is started again{when} ({restarts.count} of {LIMIT})")
+            self._say(f"{error}; it is started again{when} ({restarts.count} of {LIMIT})")
             if self._stopping.wait(delay_s):
                 return
             try:
-                if isinstance(error, _ProxyError):
-                    self.proxy.stop()
-                    self.proxy = Proxy(self._settings)
-                    _ = self.proxy.ports
-                else:
-                    self._triton.kill()
-                    self._triton = self._start_triton()
-                    self.proxy.tell(TRITON_STARTED)
-            except EmbeddedServerError as another:
+                self._replace_what_is_broken()
+            except (EmbeddedServerError, OSError) as another:
                 error = another
             else:
-                self._on_event(f"ready again after {time.monotonic() - begin:.1f} s")
+                self._say(f"ready again after {time.monotonic() - begin:.1f} s")
                 return
+
+    def _replace_what_is_broken(self) -> None:
+        try:
+            self._inspect_proxy()
+        except EmbeddedServerError:
+            self._proxy.stop()
+            self._proxy = Proxy(self._settings)
+            self._proxy.wait_until_listening()
+        try:
+            self._inspect()
+        except EmbeddedServerError:
+            self._triton.kill()
+            self._triton = self._wait_for(self._launch())
+            self._proxy.triton_started()
+
+    def _say(self, line: str) -> None:
+        # Whoever listens may be gone; the server goes on.
+        with contextlib.suppress(Exception):
+            self._on_event(line)

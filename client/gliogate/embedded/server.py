@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from tritonclient.grpc import service_pb2
+
+from gliogate.contract import ENSEMBLE, IMAGE, TUMOR_PROBABILITY
 from gliogate.embedded.folders import make_folder
 from gliogate.embedded.installation import Installation
 from gliogate.embedded.proxy.settings import Settings
@@ -19,6 +23,10 @@ from gliogate.errors import EmbeddedServerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
+
+
+PROBE_ID: Final = "gliogate-probe"
+"""What requests that nobody asked are called; the gate counts them by themselves."""
 
 
 class EmbeddedServer:
@@ -104,19 +112,19 @@ class EmbeddedServer:
     def url(self) -> str:
         """The gRPC address, HOST:PORT, as `gliogate.Client` takes it."""
         running = self._started()
-        return f"{running.client_host}:{running.proxy.ports.grpc}"
+        return f"{running.client_host}:{running.ports.grpc}"
 
     @property
     def http_url(self) -> str:
         """Where health is told, and KServe's HTTP protocol is spoken: http://HOST:PORT, or https."""
         running = self._started()
-        return f"{running.scheme}://{running.client_host}:{running.proxy.ports.http}"
+        return f"{running.scheme}://{running.client_host}:{running.ports.http}"
 
     @property
     def metrics_url(self) -> str:
         """The page with metrics for Prometheus, http://HOST:PORT/metrics, or https."""
         running = self._started()
-        return f"{running.scheme}://{running.client_host}:{running.proxy.ports.metrics}/metrics"
+        return f"{running.scheme}://{running.client_host}:{running.ports.metrics}/metrics"
 
     @property
     def triton_url(self) -> str:
@@ -152,6 +160,7 @@ class EmbeddedServer:
             grpc_socket=sockets.grpc,
             http_socket=sockets.http,
             metrics_socket=sockets.metrics,
+            probe=str(_write_probe(folder)),
             http_inference=self._http_inference,
             token=self._token,
             bytes_at_once=room,
@@ -182,8 +191,8 @@ class EmbeddedServer:
     def stop(self) -> None:
         """Stops the server and waits until all its processes are gone."""
         if self._running is not None:
-            running, self._running = self._running, None
-            running.stop()
+            self._running.stop()
+            self._running = None
 
     def check(self) -> None:
         """Does nothing while the server runs, or is being started again.
@@ -207,6 +216,18 @@ class EmbeddedServer:
         if self._running is None:
             raise EmbeddedServerError("the embedded Triton is not running: call start(), or use it in a `with` block")
         return self._running
+
+
+def _write_probe(folder: Path) -> Path:
+    """Writes a request about one black slice, for its probability alone, that overtakes others."""
+    request = service_pb2.ModelInferRequest(model_name=ENSEMBLE.name, id=PROBE_ID)
+    request.inputs.add(name=IMAGE.name, datatype=IMAGE.dtype, shape=(1, *IMAGE.shape))
+    request.outputs.add(name=TUMOR_PROBABILITY.name)
+    request.parameters["priority"].uint64_param = 1
+    request.raw_input_contents.append(bytes(math.prod(IMAGE.shape)))
+    path = folder / "probe"
+    path.write_bytes(request.SerializeToString())
+    return path
 
 
 def _resolve(host: str) -> str:

@@ -35,7 +35,10 @@ def room_for_requests() -> int | None:
     Raises:
         EmbeddedServerError: there is too little to start; says what to do.
     """
-    free = shutil.disk_usage(_FOLDER).free
+    try:
+        free = shutil.disk_usage(_FOLDER).free
+    except OSError as error:
+        raise EmbeddedServerError(f"Triton needs {_FOLDER}: {error}") from error
     if free >= _ENOUGH:
         return None
     if free < _LEAST:

@@ -204,6 +204,10 @@ class Triton:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+        # A guard that was killed left what its server had started.
+        for process in stubs_of(self._id):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._log.close()
         # Again, should the guard have been killed.
         guard.remove_traces(self._folder, self._id)

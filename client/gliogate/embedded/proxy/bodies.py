@@ -1,4 +1,4 @@
-"""Bodies of inference over HTTP: unpacked within bounds, and refused where Triton would take them for something else.
+"""Bodies of inference over HTTP: decompressed within bounds, refused where Triton would take them for something else.
 
 Triton 2.51 ends on JSON that is nested deeply, takes a number beyond its tensor's type for another one, and says that
 too little data is its own fault.
@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 from .settings import MESSAGE_BYTES
 
 BODY_BYTES: Final = 4 * MESSAGE_BYTES
-"""The most that a body may have, unpacked. In JSON a pixel takes up to four characters."""
+"""The most that a body may have, decompressed. In JSON a pixel takes up to four characters."""
 DEPTH: Final = 16
 """How deep JSON may be nested; a batch of slices is 4 deep in its tensor."""
 
@@ -35,7 +35,7 @@ class BodyError(ValueError):
         self.status = status
 
 
-def unpacked(body: bytes, encoding: str) -> bytes:
+def decompressed(body: bytes, encoding: str) -> bytes:
     """Undoes a `Content-Encoding`.
 
     Raises:
@@ -53,7 +53,7 @@ def unpacked(body: bytes, encoding: str) -> bytes:
     except zlib.error as error:
         raise BodyError(f"the body is no {encoding}: {error}") from None
     if len(found) > BODY_BYTES:
-        raise BodyError(f"the body unpacks to more than {BODY_BYTES} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        raise BodyError(f"the body decompresses to more than {BODY_BYTES} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if not inflater.eof:
         raise BodyError(f"the body ends in the middle of its {encoding}")
     return found
@@ -63,7 +63,7 @@ def check(body: bytes, header_length: str) -> None:
     """Refuses what is no request of KServe's, as far as Triton would not refuse it by itself.
 
     Args:
-        body: unpacked.
+        body: decompressed.
         header_length: how much of it is JSON, the rest being tensors in binary; empty for all.
 
     Raises:
@@ -88,13 +88,21 @@ def check(body: bytes, header_length: str) -> None:
 
 def _read(text: bytes) -> Any:
     try:
-        return json.loads(text.decode(), parse_constant=_refuse_constant)
+        return json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except BodyError:
         raise
     except RecursionError:
         raise BodyError("the body is no JSON that can be read: it is nested too deeply") from None
     except ValueError as error:
         raise BodyError(f"the body is no JSON: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of names that stand there twice Triton takes the first, and Python the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BodyError("the body has a name twice in one object")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -109,8 +117,8 @@ def _check_data(name: str, datatype: str, shape: Any, data: Any) -> None:
         values = [inner for each in values for inner in (each if isinstance(each, list) else [each])]
     else:
         raise BodyError(f"{name}: its data is nested too deeply")
-    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
-        raise BodyError(f"{name}: its shape is no list of integers")
+    if not isinstance(shape, list) or len(shape) > DEPTH or not all(_is_size(size) for size in shape):
+        raise BodyError(f"{name}: its shape is no list of integers from 0, {DEPTH} of them at most")
     if len(values) != math.prod(shape):
         raise BodyError(f"{name}: its data has {len(values)} values, and its shape {math.prod(shape)}")
     kinds = set(map(type, values))
@@ -124,6 +132,10 @@ def _check_data(name: str, datatype: str, shape: Any, data: Any) -> None:
             raise BodyError(f"{name}: its data has what is no {datatype}")
     elif datatype == "BOOL" and not kinds <= {bool}:
         raise BodyError(f"{name}: its data has what is no BOOL, expected true and false")
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _is_within(value: float, most: float) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
 
-from .admission import Admission, TooLargeError
-from .settings import MESSAGE_BYTES, Settings
+from .admission import TooLargeError
+from .inference import Inference, RefusedError
+from .settings import MESSAGE_BYTES, NO_TOKEN, Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _TRITON: Final = "/inference.GRPCInferenceService/"
 INFER: Final = f"{_TRITON}ModelInfer"
-STREAM: Final = f"{_TRITON}ModelStreamInfer"
 HEALTH: Final = {
     f"{_TRITON}ServerLive",
     f"{_TRITON}ServerReady",
@@ -27,46 +26,45 @@ HEALTH: Final = {
     "/grpc.health.v1.Health/Check",
 }
 """Open to whoever has no token, too: those who ask for health seldom have one."""
-NOT_READY: Final = {f"{_TRITON}ServerReady": b"", "/grpc.health.v1.Health/Check": b"\x08\x02"}
+NOT_READY: Final = {
+    f"{_TRITON}ServerReady": b"",
+    f"{_TRITON}ModelReady": b"",
+    "/grpc.health.v1.Health/Check": b"\x08\x02",
+}
 """What a server that is not ready answers: `ready` is false, `status` is NOT_SERVING."""
 DESCRIBING: Final = {
     f"{_TRITON}{name}" for name in ("ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
 }
 
-CALLS: Final = 1024
-"""How many calls may be under way. Triton's queue refuses most of so many in its own words."""
+CALLS: Final = 2048
+"""How many calls may be under way, of all connections."""
+STREAMS: Final = 512
+"""How many of one connection."""
+READING: Final = 128
+"""How many requests may be arriving, each with up to `MESSAGE_BYTES`."""
+ARRIVES_WITHIN_S: Final = 30.0
+"""Whoever sends more slowly keeps others out."""
 
-RETURNING: Final = 32
-"""Of those that waited for Triton, how many may be in it at a time: all at once would fill its queue."""
+PROBE_TIMEOUT_S: Final = 10.0
 
 _UNLIMITED: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-_GONE: Final = "is not healthy"
-"""What Triton says of a process of its own that has ended or does not move."""
 _FULL: Final = ("maximum queue size", "timeout expired")
 _INSIDE: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
+_PASSED_ON: Final = ("traceparent", "tracestate")
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; grpc comes without types."""
+Ask: TypeAlias = "Callable[[Any, bytes, Context], Awaitable[bytes]]"
 
 
 class GrpcProxy:
-    """Listens for gRPC, and passes on what may pass.
+    """Listens for gRPC, and passes on what may pass."""
 
-    Attributes:
-        hold_s: see `Settings`.
-        is_whole: set while Triton has lost none of its processes; requests wait where it has.
-        on_broken: is called when it has.
-    """
-
-    def __init__(self, settings: Settings, progress: Progress) -> None:
-        self.hold_s = settings.hold_s
-        self._returning = asyncio.Semaphore(RETURNING)
-        self.is_whole = asyncio.Event()
-        self.is_whole.set()
-        self.on_broken: Callable[[], None] = _do_nothing
+    def __init__(self, settings: Settings, inference: Inference, progress: Progress) -> None:
         self._settings = settings
+        self._inference = inference
         self._progress = progress
-        self._admission = Admission(settings.bytes_at_once)
+        self._reading = asyncio.Semaphore(READING)
         self._triton = grpc.aio.insecure_channel(
             f"unix:{settings.grpc_socket}",
             options=[
@@ -78,10 +76,12 @@ class GrpcProxy:
                 ("grpc.enable_http_proxy", 0),
             ],
         )
+        inference.is_there = self._is_there
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", STREAMS),
                 # Two servers on one port would share its requests, and neither know.
                 ("grpc.so_reuseport", 0),
             ],
@@ -111,86 +111,74 @@ class GrpcProxy:
         await self._server.stop(None)
         await self._triton.close()
 
+    async def probe(self, message: bytes) -> None:
+        """Asks Triton itself, where requests tell that it does not answer; its answer ends the doubt."""
+        try:
+            with self._progress.request():
+                await self._triton.unary_unary(INFER)(message, timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if _is_failure_inside(error):
+                self._inference.failed(error.details() or "")
+        else:
+            self._inference.succeeded()
+
+    def _is_there(self) -> bool:
+        return self._triton.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+
     def _handler(self, method: str, metadata: dict[str, str | bytes]) -> grpc.RpcMethodHandler:
         if method not in HEALTH and not self._settings.lets_in(metadata.get("authorization", "")):
-            return _refusing(grpc.StatusCode.UNAUTHENTICATED, "this server asks for a token, and for the right one")
+            return _refusing(grpc.StatusCode.UNAUTHENTICATED, NO_TOKEN)
         if method == INFER:
-            return grpc.unary_unary_rpc_method_handler(self._passing(method, self._infer))
-        if method == STREAM:
-            return grpc.stream_stream_rpc_method_handler(self._stream)
-        if self._progress.is_stalled and method in NOT_READY:
-            return grpc.unary_unary_rpc_method_handler(_answering(NOT_READY[method]))
+            return self._passing(method, self._infer)
         if method in HEALTH | DESCRIBING:
-            return grpc.unary_unary_rpc_method_handler(self._passing(method, self._ask))
+            return self._passing(method, self._describe)
         return _refusing(grpc.StatusCode.PERMISSION_DENIED, f"{method} is closed on an embedded server")
 
-    def _passing(
-        self, method: str, ask: Callable[..., Awaitable[bytes]]
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    def _passing(self, method: str, ask: Ask) -> grpc.RpcMethodHandler:
         call = self._triton.unary_unary(method)
 
-        async def handle(message: bytes, context: Context) -> bytes:
+        async def handle(messages: AsyncIterator[bytes], context: Context) -> bytes:
+            message = await self._read(messages, context)
+            if method in NOT_READY and self._progress.is_in_doubt:
+                return NOT_READY[method]
             try:
                 return await ask(call, message, context)
             except grpc.aio.AioRpcError as error:
-                await _abort(context, error)
+                await _abort(context, error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
 
-        return handle
+        # As a stream of one message: so it is this function that has it read.
+        return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _ask(self, call: Any, message: bytes, context: Context) -> bytes:
+    async def _read(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+        try:
+            async with asyncio.timeout(ARRIVES_WITHIN_S), self._reading:
+                async for message in messages:
+                    return message
+        except TimeoutError:
+            late = f"the request did not arrive within {ARRIVES_WITHIN_S:g} s"
+            await _abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, late)
+        return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a request")
+
+    async def _describe(self, call: Any, message: bytes, context: Context) -> bytes:
         answer: bytes = await call(message, timeout=context.time_remaining(), metadata=_passed_on(context))
         return answer
 
     async def _infer(self, call: Any, message: bytes, context: Context) -> bytes:
-        has_waited = await self._wait_for_triton(context)
         try:
-            async with self._returning if has_waited else nullcontext(), self._admission.of(len(message)):
-                with self._progress.request():
-                    answer = await self._ask(call, message, context)
+            async with self._inference.of(len(message), context.time_remaining()):
+                answer = await self._describe(call, message, context)
         except TooLargeError:
             reason = "the request has more slices than the server's machine has shared memory for: see its first lines"
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+            await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        except RefusedError as error:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
         except grpc.aio.AioRpcError as error:
-            if _GONE in (error.details() or ""):
-                self._break(error.details())
-                # One that has gone away, and may be back: a client may ask again.
-                await context.abort(grpc.StatusCode.UNAVAILABLE, error.details())
-            if _is_failure_inside(error):
-                self._progress.failed()
+            if _is_failure_inside(error) and self._inference.failed(error.details() or ""):
+                # What is gone may be back: a client may ask again.
+                await _abort(context, grpc.StatusCode.UNAVAILABLE, error.details())
             raise
-        self._progress.answered()
+        self._inference.succeeded()
         return answer
-
-    async def _stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        call = self._triton.stream_stream(STREAM)(
-            messages, timeout=context.time_remaining(), metadata=_passed_on(context)
-        )
-        try:
-            async for answer in call:
-                yield answer
-        except grpc.aio.AioRpcError as error:
-            await _abort(context, error)
-
-    def _break(self, reason: str) -> None:
-        """Has Triton started again, if it is to be, and further requests wait for that."""
-        if self.hold_s and not self._progress.broken:
-            self._progress.broken = reason
-            self.is_whole.clear()
-            self.on_broken()
-
-    async def _wait_for_triton(self, context: Context) -> bool:
-        """Waits for a Triton that is being started again, so that its clients need not know; says whether it had to."""
-        is_there = self._triton.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
-        if self.hold_s and not (is_there and self.is_whole.is_set()):
-            left = context.time_remaining()
-            try:
-                async with asyncio.timeout(self.hold_s if left is None else min(self.hold_s, left)):
-                    await self.is_whole.wait()
-                    await self._triton.channel_ready()
-            except TimeoutError:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "Triton is being started again, and is not there yet")
-            return True
-        return False
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -203,36 +191,21 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handler(handler_call_details.method, dict(handler_call_details.invocation_metadata or ()))
 
 
-def _answering(answer: bytes) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def handle(_: bytes, __: Context) -> bytes:
-        return answer
-
-    return handle
-
-
-def _do_nothing() -> None: ...
-
-
 def _refusing(status: grpc.StatusCode, details: str) -> grpc.RpcMethodHandler:
-    async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
-        # The message is not even read.
-        await context.abort(status, details)
+    async def refuse(_: AsyncIterator[bytes], context: Context) -> bytes:
+        await _abort(context, status, details)  # The message is not even read.
 
     return grpc.stream_unary_rpc_method_handler(refuse)
 
 
-async def _abort(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:
-    """Fails a call as Triton did."""
-    await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+async def _abort(context: Context, status: grpc.StatusCode, details: str, metadata: tuple[Any, ...] = ()) -> NoReturn:
+    await context.abort(status, details, metadata)
     raise AssertionError
 
 
 def _passed_on(context: Context) -> list[tuple[str, str | bytes]]:
-    """A call's metadata without what is the connection's own, and without the token, which is not Triton's to know."""
-    metadata = context.invocation_metadata() or ()
-    return [
-        (name, value) for name, value in metadata if name not in ("user-agent", "authorization") and name[:5] != "grpc-"
-    ]
+    """Of a call's metadata what Triton is to know."""
+    return [(name, value) for name, value in context.invocation_metadata() or () if name in _PASSED_ON]
 
 
 def _is_failure_inside(error: grpc.aio.AioRpcError) -> bool:

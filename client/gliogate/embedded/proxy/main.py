@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from .grpc_proxy import GrpcProxy
 from .http_proxy import HttpProxy
+from .inference import Inference
 from .progress import TICK_S, Progress
 from .settings import Settings
 
@@ -25,14 +28,18 @@ STOPPING: Final = "stopping"
 
 
 def main() -> None:
-    """Runs until standard input ends.
+    """Runs until standard input ends, or the owner does.
 
-    The first line of standard input has the settings; further ones are `TRITON_STARTED` and `STOPPING`. On standard
-    output go the ports, or what went wrong, and then how long requests have not been answered, each a JSON object in a
-    line.
+    The first line of standard input has the settings; further ones are `TRITON_STARTED` with a number, and `STOPPING`.
+    On standard output go the ports, or what went wrong, and then how requests fare, each a JSON object in a line, with
+    the last of those numbers.
     """
     # Ctrl-C in a terminal is for the owner, which then closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # An owner that is suspended reads nothing; that must not keep requests waiting.
+    os.set_blocking(sys.stdout.fileno(), False)
     settings = Settings.read(sys.stdin.readline())
     with contextlib.suppress(BrokenPipeError):
         asyncio.run(_run(settings))
@@ -40,17 +47,18 @@ def main() -> None:
 
 
 async def _run(settings: Settings) -> None:
+    owner, loop = os.getppid(), asyncio.get_running_loop()
     progress = Progress()
-    proxy = GrpcProxy(settings, progress)
-
+    inference = Inference(settings, progress)
+    proxy = GrpcProxy(settings, inference, progress)
     try:
         with _naming(settings.grpc_port):
             _check_free(settings.address, settings.grpc_port)
             grpc_port = await proxy.start()
         with _naming(settings.http_port):
-            pages = [HttpProxy(settings, progress, is_for_metrics=False)]
+            pages = [HttpProxy(settings, inference, progress, loop, is_for_metrics=False)]
         with _naming(settings.metrics_port):
-            pages.append(HttpProxy(settings, progress, is_for_metrics=True))
+            pages.append(HttpProxy(settings, inference, progress, loop, is_for_metrics=True))
     except ListeningError as error:
         _tell({"error": str(error)})
         return
@@ -59,33 +67,38 @@ async def _run(settings: Settings) -> None:
     _tell({"ports": [grpc_port, *(page.server_port for page in pages)]})
 
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    starts = "0"
 
     def tell_progress() -> None:
-        _tell({"stalled_s": progress.stalled_s, "failing_s": progress.failing_s, "broken": progress.broken})
-
-    proxy.on_broken = tell_progress
+        seconds = {"stalled_s": progress.stalled_s, "failing_s": progress.failing_s}
+        _tell(seconds | {"broken": progress.broken, "starts": starts})
 
     def obey(line: str) -> None:
-        if line == TRITON_STARTED:
-            progress.start_anew()
-            proxy.is_whole.set()
-        elif line == STOPPING:
-            proxy.hold_s = 0.0
-            proxy.is_whole.set()
+        nonlocal starts
+        what, _, number = line.partition(" ")
+        if what == TRITON_STARTED:
+            starts = number
+            inference.triton_started()
+        elif what == STOPPING:
+            inference.stopping()
 
     def listen() -> None:
         for line in sys.stdin:
             loop.call_soon_threadsafe(obey, line.strip())
         loop.call_soon_threadsafe(ended.set)
 
+    inference.on_broken = tell_progress
     Thread(target=listen, daemon=True).start()
-    while not ended.is_set():
+    probe_message, probing = Path(settings.probe).read_bytes(), None
+    while not ended.is_set() and os.getppid() == owner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TICK_S):
                 await ended.wait()
         progress.tick()
         tell_progress()
+        # In doubt, and if nobody asks any more, the proxy does: so the doubt ends, one way or the other.
+        if progress.is_in_doubt and (probing is None or probing.done()):
+            probing = asyncio.create_task(proxy.probe(probe_message))
     await proxy.stop()
 
 
@@ -111,4 +124,6 @@ def _check_free(address: str, port: int) -> None:
 
 
 def _tell(message: dict[str, object]) -> None:
-    print(json.dumps(message), flush=True)
+    # As short a line as this goes into a pipe in one piece, or not at all.
+    with contextlib.suppress(BlockingIOError):
+        os.write(sys.stdout.fileno(), f"{json.dumps(message)}\n".encode())

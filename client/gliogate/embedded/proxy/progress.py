@@ -12,7 +12,7 @@ TICK_S: Final = 0.5
 FAILURES: Final = 5
 """Fewer failures in a row say nothing: an input may be one that fails."""
 UNREADY_AFTER_S: Final = 5.0
-"""A server in which requests wait so long, and none is answered, is not ready."""
+"""A server in which requests wait or fail so long, and none is answered, is not ready; the proxy asks it, too."""
 FORGOTTEN_AFTER_S: Final = 30.0
 """Failures that lie further apart are not of one trouble."""
 
@@ -40,9 +40,9 @@ class Progress:
         self._failures, self._first_failure, self._last_failure = 0, 0, 0
 
     @property
-    def is_stalled(self) -> bool:
-        """Whether the server is to be called not ready."""
-        return self.stalled_s >= UNREADY_AFTER_S
+    def is_in_doubt(self) -> bool:
+        """Whether the server is not ready, as far as requests tell."""
+        return bool(self.broken) or max(self.stalled_s, self.failing_s) >= UNREADY_AFTER_S
 
     @contextmanager
     def request(self) -> Iterator[None]:

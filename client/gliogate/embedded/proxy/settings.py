@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Self
+
+NO_TOKEN: Final = "this server asks for a token, and for the right one"  # noqa: S105  none
 
 MESSAGE_BYTES: Final = 8 * 2**20
 """The largest request: 32 slices, the most that the gate takes, are 6 MiB."""
@@ -24,6 +26,7 @@ class Settings:
         http_socket: for health and inference.
         metrics_socket: for the metrics.
         http_inference: whether inference over HTTP is let through.
+        probe: a file with a small request, that Triton is asked where others are not answered.
         token: what requests must carry, `authorization: Bearer TOKEN`; empty lets all in.
         certificate: the server's certificate, PEM; empty serves in clear text.
         private_key: its key, PEM.
@@ -39,10 +42,11 @@ class Settings:
     grpc_socket: str
     http_socket: str
     metrics_socket: str
+    probe: str
     http_inference: bool = False
-    token: str = ""
+    token: str = field(default="", repr=False)
     certificate: str = ""
-    private_key: str = ""
+    private_key: str = field(default="", repr=False)
     client_authority: str = ""
     bytes_at_once: int | None = None
     hold_s: float = 0.0
@@ -66,4 +70,5 @@ class Settings:
         if not self.token:
             return True
         found = authorization if isinstance(authorization, bytes) else authorization.encode(errors="replace")
-        return hmac.compare_digest(found, f"Bearer {self.token}".encode())
+        scheme, _, token = found.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token, self.token.encode())
