@@ -23,7 +23,7 @@ from gliogate.errors import EmbeddedServerError, GliogateError, RequestError
 from gliogate.pictures import write_png
 from gliogate.results import Analysis, BoundingBox, Verdict
 from gliogate.scans import MASK_SUFFIX, OVERLAY_SUFFIX, Scan
-from gliogate.wire import IN_FLIGHT, Options
+from gliogate.wire import IN_FLIGHT, READINESS_TIMEOUT_S, Options
 
 FILE_WIDTH: Final = 200
 """Columns that a table may take where it goes to no terminal."""
@@ -144,7 +144,7 @@ def connect(server: Server) -> Iterator[Client]:
                 stack.enter_context(started)
             url = started.url
         client = stack.enter_context(Client(url, **server.connection))
-        client.wait_until_ready(timeout_s=0)
+        client.wait_until_ready(timeout_s=READINESS_TIMEOUT_S)
         yield client
 
 

@@ -13,7 +13,7 @@ from .load import DEADLINE_S, Load, Sent
 from .stage import Stage
 
 CALM_S = 8.0
-AFTER_A_RESTART_S = 125.0
+AFTER_A_RESTART_S = 150.0
 """From one fault that has Triton started again to the next: a server does that five times in ten minutes at most."""
 HEALED_WITHIN_S = 90.0
 TO_SPARE_S = 2.0
@@ -136,8 +136,11 @@ def _let_happen(fault: Fault, stage: Stage, load: Load, chance: random.Random) -
 
 
 def _calm(load: Load, rate: float) -> None:
+    """Waits for the answers of ten seconds."""
     begin, due = time.monotonic(), 10 * rate
-    while sum(1 for each in load.sent if each.due > begin and each.done) < due:
+    while sum(1 for each in load.sent if each.due > begin and each.done and not each.error) < due:
+        if time.monotonic() - begin > HEALED_WITHIN_S:
+            raise TimeoutError("right requests are not answered in calm")
         time.sleep(0.2)
 
 

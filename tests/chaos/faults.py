@@ -19,6 +19,7 @@ from . import strangers
 from .stage import Stage
 
 WRONG_CALLERS = 4
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Fault:
         name: for the table.
         begin: makes it happen for as long as the context lasts.
         lasts_s: how long that is.
-        restarts: whether Triton has to be started again.
+        restarts: whether Triton or the proxy has to be started again.
     """
 
     name: str
@@ -177,7 +178,7 @@ FAULTS = (
     Fault("the machine twice as busy as it can be", slow_the_machine, 15),
     Fault("a model's process stopped for good", stop_a_model, 1, restarts=True),
     Fault("the wire slow, 50 ms for each piece", slow_the_wire, 15),
-    Fault("the proxy killed", kill_the_proxy, 1),
+    Fault("the proxy killed", kill_the_proxy, 1, restarts=True),
     Fault("shared memory full for 5 s", fill_shared_memory, 5, restarts=True),
     Fault("a broken version", broken_version, 5),
     Fault("wrong requests, 4 callers", wrong_requests, 20),
@@ -196,10 +197,10 @@ def _elsewhere(works: list[tuple[Callable[..., None], Stage, float]]) -> Iterato
         yield
     finally:
         until.set()
-        for _ in started:
-            STRANGERS.update(told.get())
         for process in started:
-            process.join()
+            process.join(TIMEOUT_S)
+        while not told.empty():
+            STRANGERS.update(told.get())
 
 
 def _wait_until_ready(stage: Stage, model: str, version: int) -> None:
@@ -209,3 +210,4 @@ def _wait_until_ready(stage: Stage, model: str, version: int) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
             return
         time.sleep(0.2)
+    raise TimeoutError(f"{url} was not ready within 30 s")

@@ -87,6 +87,8 @@ class Load:
         except GliogateError as error:
             sent.error = f"{type(error).__name__}: {error}"
             sent.is_late = isinstance(error, DeadlineExceededError)
+        except Exception as error:
+            sent.error = f"no error of gliogate's: {error!r}"
         else:
             sent.is_wrong = differ(found, expected)
         sent.done = time.monotonic()

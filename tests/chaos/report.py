@@ -48,7 +48,8 @@ def is_good(outcome: Outcome) -> bool:
     sent = outcome.sent
     others = [each for each in outcome.occurrences if _is_by_others(each)]
     bad = campaign.lost(sent) + campaign.beyond_deadline(sent) + sum(each.is_wrong for each in sent)
-    return not bad and not any(request.error for each in others for request in each.sent)
+    answered = sum(1 for each in sent if each.done and not each.error)
+    return answered > 0.5 * len(sent) and not bad and not any(request.error for each in others for request in each.sent)
 
 
 def _is_by_others(occurrence: Occurrence) -> bool:

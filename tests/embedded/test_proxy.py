@@ -218,6 +218,9 @@ def image(**fields):
         pytest.param(b'{"inputs": [], "id": -0.0}', "Unable to parse 'id'", id="an id"),
         pytest.param(b'{"inputs": {}}', "'inputs' is no list", id="inputs"),
         pytest.param(b'{"id": NaN}', "no NaN in it", id="NaN"),
+        pytest.param(
+            b'{"inputs": [{"name": ' + b"[" * 900 + b"]" * 900 + b"}]}", "nested too deeply", id="a deep name"
+        ),
         pytest.param(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", id="deep"),
         pytest.param({"inputs": [image(data=[256] * 196608)]}, "no UINT8, expected integers, 0 to 255", id="too large"),
         pytest.param({"inputs": [image(data=[-1] * 196608)]}, "no UINT8", id="negative"),

@@ -19,6 +19,7 @@ from gliogate.installed import EXTRAS, has_triton, install_command, missing_modu
 from gliogate.phantom import make_phantoms
 from gliogate.proxies import EXEMPTING_VARIABLES, shown, variables
 from gliogate.runs import Server
+from gliogate.wire import READINESS_TIMEOUT_S
 
 State = Literal["ok", "absent", "failed"]
 
@@ -141,7 +142,7 @@ def _examine_server(server: Server) -> Finding:
     subject = f"server {url}"
     try:
         with Client(url, **server.connection) as client:
-            client.wait_until_ready(timeout_s=0)
+            client.wait_until_ready(timeout_s=READINESS_TIMEOUT_S)
             info = client.server_info()
             (phantom,) = make_phantoms(1)
             client.detect(phantom.image)  # The first is not the one to time.

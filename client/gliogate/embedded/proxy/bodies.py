@@ -10,14 +10,18 @@ import json
 import math
 import zlib
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .settings import MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BODY_BYTES: Final = 4 * MESSAGE_BYTES
 """The most that a body may have, decompressed. In JSON a pixel takes up to four characters."""
 DEPTH: Final = 16
 """How deep JSON may be nested; a batch of slices is 4 deep in its tensor."""
+_TOO_DEEP: Final = "the body is no JSON that can be read: it is nested too deeply"
 
 _INTEGERS: Final = {
     f"{sign}INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if not sign else (0, 2**bits - 1)
@@ -88,13 +92,28 @@ def check(body: bytes, header_length: str) -> None:
 
 def _read(text: bytes) -> Any:
     try:
-        return json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+        value = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except BodyError:
         raise
     except RecursionError:
-        raise BodyError("the body is no JSON that can be read: it is nested too deeply") from None
+        raise BodyError(_TOO_DEEP) from None
     except ValueError as error:
         raise BodyError(f"the body is no JSON: {error}") from None
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for each in level if isinstance(each, (list, dict)) for inner in _inside(each)]
+        if not level:
+            return
+    raise BodyError(_TOO_DEEP)
+
+
+def _inside(value: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return value if isinstance(value, list) else value.values()
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,12 +130,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_data(name: str, datatype: str, shape: Any, data: Any) -> None:
     values = [data]
-    for _ in range(DEPTH):
-        if not any(isinstance(each, list) for each in values):
-            break
+    while any(isinstance(each, list) for each in values):
         values = [inner for each in values for inner in (each if isinstance(each, list) else [each])]
-    else:
-        raise BodyError(f"{name}: its data is nested too deeply")
     if not isinstance(shape, list) or len(shape) > DEPTH or not all(_is_size(size) for size in shape):
         raise BodyError(f"{name}: its shape is no list of integers from 0, {DEPTH} of them at most")
     if len(values) != math.prod(shape):
