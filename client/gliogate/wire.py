@@ -342,6 +342,8 @@ def request_error(
     elif status == "DEADLINE_EXCEEDED":
         allowed = f" within {request.timeout_s:g} s" if request else ""
         message = f"no answer from {url}{allowed}: allow a longer timeout_s, or send fewer requests at a time"
+        # A firewall may swallow what does not come through its proxy.
+        message += f" ({route})" if route else ""
         kind = DeadlineExceededError
     elif status in ("UNAVAILABLE", "NOT_FOUND"):
         kind = ServerUnavailableError

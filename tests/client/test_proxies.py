@@ -1,10 +1,14 @@
 """When a proxy is used, when not, and what is said of it."""
 
+import socket
+
+import numpy as np
 import pytest
 
 from gliogate import TLS, Client
 from gliogate.cli.doctor import examine
 from gliogate.connection import Connection
+from gliogate.errors import DeadlineExceededError
 from gliogate.proxies import EXEMPTING_VARIABLES, VARIABLES, is_loopback, shown
 from gliogate.runs import Server
 
@@ -180,3 +184,14 @@ def test_the_doctor_tells_of_the_environment_s_proxies(environment):
     environment.delenv("https_proxy")
     environment.delenv("NO_PROXY")
     assert told(None) == ("absent", "none")
+
+
+def test_a_deadline_that_passed_before_a_silent_server_names_the_proxy_too(environment):
+    environment.setenv("https_proxy", SECRET)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"127.0.0.1:{silent.getsockname()[1]}") as client,
+        pytest.raises(DeadlineExceededError, match=f"the proxy {PROXY} of https_proxy is not used") as error,
+    ):
+        client.detect(np.zeros((256, 256), np.uint8), timeout_s=1)
+    assert "s3cret" not in str(error.value)
