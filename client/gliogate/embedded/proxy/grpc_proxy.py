@@ -131,7 +131,7 @@ class GrpcProxy:
         if method == INFER:
             return self._passing(method, self._infer)
         if method in HEALTH | DESCRIBING:
-            return self._passing(method, self._describe)
+            return self._passing(method, self._pass_on)
         return _refusing(grpc.StatusCode.PERMISSION_DENIED, f"{method} is closed on an embedded server")
 
     def _passing(self, method: str, ask: Ask) -> grpc.RpcMethodHandler:
@@ -159,14 +159,14 @@ class GrpcProxy:
             await _abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, late)
         return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a request")
 
-    async def _describe(self, call: Any, message: bytes, context: Context) -> bytes:
+    async def _pass_on(self, call: Any, message: bytes, context: Context) -> bytes:
         answer: bytes = await call(message, timeout=context.time_remaining(), metadata=_passed_on(context))
         return answer
 
     async def _infer(self, call: Any, message: bytes, context: Context) -> bytes:
         try:
             async with self._inference.of(len(message), context.time_remaining()):
-                answer = await self._describe(call, message, context)
+                answer = await self._pass_on(call, message, context)
         except TooLargeError:
             reason = "the request has more slices than the server's machine has shared memory for: see its first lines"
             await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
