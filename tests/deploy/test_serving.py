@@ -10,12 +10,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from support import wrong_requests
 from support.pods import PROBES, TOKEN, served_pod
+from support.right_requests import CALLERS, Load
 from support.tiny_networks import slices
 from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -276,3 +281,24 @@ def test_tls_alone_asks_for_no_certificate(serve, certificates):
 
     with Client(served.url, tls=TLS(root_certificates=certificates / "ca.crt")) as client:
         client.wait_until_ready(5)
+
+
+def test_no_wrong_request_fails_a_right_one(serve):
+    """Through Triton's own ports, which nothing stands before in a pod."""
+    served = serve("cpu", triton__http__enabled=True)
+    random = Random(21)
+    contents = [wrong_requests.generate_bytes(random) for _ in range(600)]
+    kinds = ("first_dimension", "shape", "byte_count", "datatype", "input_count", "parameters")
+
+    with Load(served.url) as load:
+        assert wrong_requests.unanswered(served.url, contents) == []
+        for kind in kinds * 20:
+            request = wrong_requests.right()
+            wrong_requests.KINDS[kind](random, request)
+            path, headers, body = wrong_requests.over_http(request)
+            with contextlib.closing(HTTPConnection(urlsplit(served.http_url).netloc, timeout=30)) as connection:
+                connection.request("POST", path, body, headers)
+                connection.getresponse().read()  # Whatever it is, it is an answer.
+
+    assert load.answered >= CALLERS
+    assert all(served.probe(name) for name in PROBES)

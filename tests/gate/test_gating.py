@@ -5,6 +5,7 @@ The networks are functions of the slices' FLAIR channel; every call of them is c
 
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -205,6 +206,38 @@ def test_a_detector_that_fails_fails_only_those_who_needed_it(request_for, detec
     assert segment.calls == [1]
 
 
+def test_what_failed_is_not_among_what_became_of_the_slices(request_for, detect, segment):
+    segment.error = RuntimeError("out of memory")
+    tally = gating.Tally()
+    gating.run(
+        [request_for(0.75, 0.25), request_for(0.25), request_for(0.75, outputs=[PROBABILITY])],
+        detect,
+        segment,
+        tally=tally,
+    )
+
+    assert tally == gating.Tally(rows=2, opened=0, shut=1)
+
+
+def test_an_error_keeps_nothing_alive_of_where_it_was_raised(request_for, segment):
+    lost = []
+
+    def detect(_):
+        try:
+            slices = np.zeros(1)
+            lost.append(weakref.ref(slices))
+            raise KeyError
+        except KeyError:
+            masks = np.zeros(1)
+            lost.append(weakref.ref(masks))
+            raise RuntimeError("out of memory") from None
+
+    (outcome,) = gating.run([request_for(0.75)], detect, segment)
+
+    assert str(outcome) == "out of memory"
+    assert [each() for each in lost] == [None, None]
+
+
 def test_a_network_with_the_wrong_number_of_answers_fails_the_requests(request_for, segment):
     (outcome,) = gating.run([request_for(0.0, 1.0)], lambda _: np.zeros((3, 1), np.float32), segment)
 
@@ -221,6 +254,7 @@ def test_cancelled_requests_are_dropped_before_each_network(request_for, detect,
     assert detect.calls == [2]
     assert segment.calls == [1]
     assert [isinstance(outcome, gating.CancelledError) for outcome in outcomes] == [True, True, False]
+    assert [outcome.begun for outcome in outcomes[:2]] == [False, True]
     assert outcomes[2][MASK].all()
 
 

@@ -2,12 +2,12 @@
 
 import shutil
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tritonclient.grpc
+from support.gate_counts import counted
 from support.tiny_networks import poisoned, slices
 from support.waiting import settled
 from tritonclient.utils import InferenceServerException
@@ -28,13 +28,14 @@ class Triton:
     def __init__(self, url):
         self.client = tritonclient.grpc.InferenceServerClient(url)
 
-    def ask(self, images, *, outputs=OUTPUTS, model=contract.ENSEMBLE, datatype="UINT8", **parameters):
+    def ask(self, images, *, outputs=OUTPUTS, model=contract.ENSEMBLE, datatype="UINT8", request_id="", **parameters):
         image = tritonclient.grpc.InferInput(contract.IMAGE.name, images.shape, datatype)
         image.set_data_from_numpy(images)
         result = self.client.infer(
             model.name,
             [image],
             outputs=[tritonclient.grpc.InferRequestedOutput(name) for name in outputs],
+            request_id=request_id,
             parameters=parameters or None,
         )
         return {name: result.as_numpy(name) for name in outputs}
@@ -247,26 +248,15 @@ def test_a_server_that_stops_answers_or_says_try_elsewhere(tiny_repository):
     assert statuses <= {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND"}
 
 
-def counted(server):
-    """The gate's own counters, by name and label."""
-
-    def read():
-        with urllib.request.urlopen(server.metrics_url, timeout=10) as page:
-            lines = [line for line in page.read().decode().splitlines() if line.startswith("gliogate_")]
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
-
-    return settled(read)
-
-
 def test_the_gate_counts_what_it_does(triton, tiny_server):
-    before = counted(tiny_server)
+    before = counted(tiny_server.metrics_url)
 
     triton.ask(slices(0.25, 0.75, 0.75))
     triton.ask(slices(0.75), outputs=[PROBABILITY])
     with pytest.raises(InferenceServerException):
         triton.ask(slices(0.75), gate="ajar")
 
-    after = counted(tiny_server)
+    after = counted(tiny_server.metrics_url)
     grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     timed = {name: grown.pop(name) for name in tuple(grown) if name.startswith("gliogate_seconds_total")}
     assert len(timed) == 3
@@ -286,6 +276,22 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
         **{f'gliogate_batch_rows_bucket{{le="{edge}"}}': 2 for edge in (4, 8, 16, 32, "+Inf")},
         "gliogate_batch_rows_sum": 4,
         "gliogate_batch_rows_count": 2,
+    }
+
+
+def test_the_probes_requests_are_counted_by_themselves(triton, tiny_server):
+    before = counted(tiny_server.metrics_url)
+
+    triton.ask(slices(0.25), outputs=[PROBABILITY], request_id="gliogate-probe")
+    with pytest.raises(InferenceServerException):
+        triton.ask(poisoned(slices(0.25), contract.DETECTOR), outputs=[PROBABILITY], request_id="gliogate-probe")
+
+    after = counted(tiny_server.metrics_url)
+    of_requests = ("gliogate_request_seconds", "gliogate_requests_total")
+    grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    assert {name: by for name, by in grown.items() if name.startswith(of_requests)} == {
+        'gliogate_requests_total{outcome="probe"}': 1,
+        'gliogate_requests_total{outcome="probe_failed"}': 1,
     }
 
 
@@ -317,7 +323,7 @@ def test_a_large_batch_is_answered_group_by_group(grouping):
         triton = Triton(server.url)
         answers = triton.ask_at_once(*requests)
         triton.client.close()
-        count = counted(server)
+        count = counted(server.metrics_url)
 
     for level, answer in zip(levels, answers, strict=True):
         if level == 0.5:

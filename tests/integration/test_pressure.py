@@ -14,6 +14,8 @@ import onnx
 import pytest
 import tritonclient.grpc
 from google.protobuf import text_format
+from support.gate_counts import counted
+from support.obedient_networks import build_obedient, tell
 from support.tiny_networks import NETWORK_FILES, slices
 from support.waiting import settled, wait_for
 from tritonclient.grpc import model_config_pb2
@@ -185,6 +187,21 @@ def test_cancelled_requests_cost_no_segmenter_time(repository):
         assert outcomes == {"CANCELLED"}
         assert triton.rows(contract.SEGMENTER) == before + 1
         assert triton.metric("gliogate_slices_total", decision="opened") == 1
+
+
+def test_who_gives_up_tells_how_long_the_gate_takes(tiny_repository, tmp_path):
+    repository = build_obedient(tiny_repository, tmp_path / "model_repository")
+    tell(repository, contract.DETECTOR, "crawl")
+    with triton_on(repository) as triton:
+        call = triton.send(OPEN)
+        # It is in the detector, which takes a second and a half.
+        time.sleep(0.5)
+        call.cancel()
+        assert triton.answers.get(timeout=30)[0] == "CANCELLED"
+        wait_for(lambda: triton.metric("gliogate_requests_total", outcome="cancelled") == 1)
+
+        count = counted(triton.metrics_url)
+        assert count["gliogate_request_seconds_count"] == count["gliogate_request_seconds_sum"] // 1 == 1
 
 
 def test_what_is_urgent_overtakes_what_waits(repository):

@@ -1,18 +1,14 @@
 """Wrong requests amid right ones, to a real Triton: who is wrong is told so, and nobody else notices."""
 
-import re
 import shutil
-import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import grpc
-import numpy as np
 import pytest
 from support import wrong_requests
-from support.tiny_networks import slices
-from support.waiting import wait_for
+from support.gate_counts import counted
+from support.right_requests import ANSWER_S, CALLERS, Load
 from tritonclient.grpc import service_pb2_grpc
 
 from gliogate import contract
@@ -21,62 +17,6 @@ from gliogate.errors import EmbeddedServerError
 
 SEED = 21
 WRONG = 1500
-CALLERS = 8
-ANSWER_S = 30.0
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-class Load:
-    """Right requests, from several callers at a time, until it is left."""
-
-    def __init__(self, url):
-        self._url = url
-        self._ended = threading.Event()
-        self._pool = ThreadPoolExecutor(CALLERS)
-        self.answered = 0
-
-    def __enter__(self):
-        self._futures = [self._pool.submit(self._call, caller) for caller in range(CALLERS)]
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        # A right request that failed raises here.
-        self.answered = sum(future.result() for future in self._futures)
-        self._pool.shutdown()
-
-    def _call(self, caller):
-        answered = 0
-        level = (caller + 1) / (CALLERS + 1) // (1 / 256) / 256
-        expected = level if level >= 0.5 else 0.0
-        [image] = slices(level)
-        with grpc.insecure_channel(self._url) as channel:
-            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            request = wrong_requests.right()
-            request.outputs.add(name=contract.TUMOR_MASK.name)
-            request.raw_input_contents[:] = [image.tobytes()]
-            while not self._ended.is_set() or not answered:
-                answer = stub.ModelInfer(request, timeout=ANSWER_S)
-                probability, mask = answer.raw_output_contents
-                assert np.frombuffer(probability, np.float32).item() == level
-                assert np.frombuffer(mask, np.uint8).mean() == expected
-                answered += 1
-        return answered
-
-
-def outcomes(url, contents):
-    """Sends them, several at a time; returns the code of each."""
-
-    def send(content):
-        try:
-            infer(content, timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            return error.code(), error.details()
-        return grpc.StatusCode.OK, ""
-
-    with grpc.insecure_channel(url) as channel, ThreadPoolExecutor(CALLERS) as pool:
-        infer = channel.unary_unary(INFER)
-        return list(pool.map(send, contents))
 
 
 def test_no_wrong_request_fails_a_right_one_and_each_gets_an_answer(tiny_server):
@@ -84,17 +24,9 @@ def test_no_wrong_request_fails_a_right_one_and_each_gets_an_answer(tiny_server)
     contents = [wrong_requests.generate_bytes(random) for _ in range(WRONG)]
 
     with Load(tiny_server.url) as load:
-        answers = outcomes(tiny_server.url, contents)
+        assert wrong_requests.unanswered(tiny_server.url, contents) == []
 
     assert load.answered >= CALLERS
-    # Some ask to wait for microseconds at most.
-    told = {(grpc.StatusCode.UNAVAILABLE, "Request timeout expired")}
-    unanswered = [
-        f"{code}, {details}: {wrong_requests.readable(content)}"
-        for content, (code, details) in zip(contents, answers, strict=True)
-        if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE) and (code, details) not in told
-    ]
-    assert unanswered == []
 
 
 @pytest.fixture
@@ -129,13 +61,6 @@ def with_first_dimension(size, request_id=""):
     return request
 
 
-def invalid(server):
-    """How many requests the gate has refused."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as page:
-        text = page.read().decode()
-    return float(re.search(r'^gliogate_requests_total\{outcome="invalid"\} (\S+)$', text, re.MULTILINE)[1])
-
-
 def test_a_first_dimension_that_triton_takes_for_none_is_refused_and_fails_no_neighbour(joining, capfd):
     repository, _ = joining
     sizes = [0, 2**32, 2**40, -(2**32), -(2**63)]
@@ -144,7 +69,7 @@ def test_a_first_dimension_that_triton_takes_for_none_is_refused_and_fails_no_ne
 
     with EmbeddedServer(repository, verbose=True) as server:
         answers = ask_at_once(server.url, [each for pair in zip(wrong, right, strict=True) for each in pair])
-        wait_for(lambda: invalid(server) == len(sizes))
+        assert counted(server.metrics_url)['gliogate_requests_total{outcome="invalid"}'] == len(sizes)
 
     assert {error.code() for error in answers[::2]} == {grpc.StatusCode.INVALID_ARGUMENT}
     [told] = {error.details() for error in answers[::2]}
@@ -172,16 +97,38 @@ def test_a_gate_refuses_the_configuration_under_which_it_could_not_tell(joining)
         EmbeddedServer(repository).start()
 
 
+def spoil(gate, file, code):
+    """Has a copy of the gate do what happens to it seldom; the code follows the gate's own."""
+    with (gate / file).open("a") as source:
+        source.write(f"\n{code}")
+
+
 def test_requests_that_are_too_much_together_are_answered_one_by_one(joining):
+    """And what was made of them together is gone by then."""
     repository, gate = joining
-    with (gate / "gating.py").open("a") as code:
-        code.write(
-            "\n_run = run\n\n"
-            "def run(requests, *rest, **options):\n"
-            "    if len(requests) > 1 or requests[0].settings.mask_threshold == 0.25:\n"
-            "        raise MemoryError('too much')\n"
-            "    return _run(requests, *rest, **options)\n"
-        )
+    spoil(
+        gate,
+        "gating.py",
+        """
+import weakref
+
+_run = run
+_joined = lambda: None
+
+
+def run(requests, *rest, **options):
+    global _joined
+    if len(requests) > 1:
+        masks = np.zeros(1)
+        _joined = weakref.ref(masks)
+        raise MemoryError("too much")
+    if _joined() is not None:
+        raise MemoryError("what was joined is still there")
+    if requests[0].settings.mask_threshold == 0.25:
+        raise MemoryError("too much")
+    return _run(requests, *rest, **options)
+""",
+    )
     requests = [wrong_requests.right() for _ in range(4)]
     requests[2].parameters["mask_threshold"].double_param = 0.25
 
@@ -193,24 +140,131 @@ def test_requests_that_are_too_much_together_are_answered_one_by_one(joining):
     assert [answer.outputs[0].name for answer in answers] == [contract.TUMOR_PROBABILITY.name] * 3
 
 
-def test_an_answer_that_cannot_be_sent_fails_no_other(joining):
+def test_requests_that_are_too_much_for_a_network_together_are_answered_one_by_one(joining):
     repository, gate = joining
-    with (gate / "model.py").open("a") as code:
-        code.write(
-            "\n_to_send = _response\n\n"
-            "def _response(outcome):\n"
-            "    if isinstance(outcome, dict) and (outcome['thresholds'] == 0.25).any():\n"
-            "        raise pb_utils.TritonModelException('nobody is there')\n"
-            "    return _to_send(outcome)\n"
-        )
+    spoil(
+        gate,
+        "model.py",
+        """
+_network = _ask
+
+
+def _ask(model, version, output, images):
+    if len(images) > 1:
+        raise pb_utils.TritonModelException("Failed to increase the shared memory pool size")
+    return _network(model, version, output, images)
+""",
+    )
+    requests = [wrong_requests.right() for _ in range(4)]
+    requests[2].inputs[0].shape[0] = 2
+    requests[2].raw_input_contents[:] = [bytes(2 * wrong_requests.ROW_BYTES)]
+
+    with EmbeddedServer(repository) as server:
+        answers = ask_at_once(server.url, requests)
+        count = counted(server.metrics_url)
+
+    failed = answers.pop(2)
+    assert (failed.code(), failed.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "Failed to increase the shared memory pool size",
+    )
+    assert [answer.outputs[0].shape for answer in answers] == [[1, 1]] * 3
+    assert count["gliogate_batch_rows_sum"] == 3
+
+
+def test_an_answer_that_cannot_be_sent_fails_no_other(joining):
+    """And nothing of it waits for the garbage collector."""
+    repository, gate = joining
+    spoil(
+        gate,
+        "model.py",
+        """
+import gc
+import weakref
+
+_to_send = _response
+_unsent = lambda: None
+gc.disable()
+
+
+def _response(outcome):
+    global _unsent
+    if not isinstance(outcome, dict):
+        return _to_send(outcome)
+    if (outcome["thresholds"] == 0.75).any() and _unsent() is not None:
+        raise pb_utils.TritonModelException("what could not be sent is still there")
+    if (outcome["thresholds"] == 0.25).any():
+        _unsent = weakref.ref(outcome["thresholds"])
+        raise pb_utils.TritonModelException("nobody is there")
+    return _to_send(outcome)
+""",
+    )
     requests = [wrong_requests.right() for _ in range(4)]
     for request in requests:
         request.outputs.add(name=contract.THRESHOLDS.name)
     requests[2].parameters["mask_threshold"].double_param = 0.25
+    requests[3].parameters["mask_threshold"].double_param = 0.75
+    config = repository / contract.ENSEMBLE.name / "config.pbtxt"
+    config.write_text(config.read_text().replace("count: 2", "count: 1"))
 
     with EmbeddedServer(repository) as server:
-        answers = ask_at_once(server.url, requests)
+        answers = ask_at_once(server.url, requests[:3])
+        answers += ask_at_once(server.url, requests[3:])
 
     failed = answers.pop(2)
     assert (failed.code(), failed.details()) == (grpc.StatusCode.INTERNAL, "nobody is there")
     assert [len(answer.outputs) for answer in answers] == [2, 2, 2]
+
+
+def test_neither_a_request_that_cannot_be_answered_nor_a_log_that_takes_no_line_fails_another(joining):
+    repository, gate = joining
+    spoil(
+        gate,
+        "model.py",
+        """
+def tell(self, request_id, error):
+    raise pb_utils.TritonModelException("the log takes no line")
+
+
+Refusals.tell = tell
+
+
+class _WithoutSender:
+    def __init__(self, request):
+        self.request = request
+
+    def __getattr__(self, name):
+        return getattr(self.request, name)
+
+    def get_response_sender(self):
+        raise pb_utils.TritonModelException("there is no sender")
+
+
+_tensor_by_name = pb_utils.get_input_tensor_by_name
+pb_utils.get_input_tensor_by_name = lambda request, name: _tensor_by_name(getattr(request, "request", request), name)
+_execute = TritonPythonModel.execute
+
+
+def execute(self, requests):
+    is_lost = [request.request_id() == "lost" for request in requests]
+    answers = _execute(self, [_WithoutSender(each) if lost else each for each, lost in zip(requests, is_lost)])
+    error = pb_utils.InferenceResponse(error=pb_utils.TritonError("it was lost"))
+    for request, lost in zip(requests, is_lost):
+        if lost:
+            request.get_response_sender().send(error, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    return answers
+
+
+TritonPythonModel.execute = execute
+""",
+    )
+    requests = [wrong_requests.right() for _ in range(4)]
+    requests[1].id = "lost"
+    requests[2].parameters["mask_threshold"].double_param = 25
+
+    with EmbeddedServer(repository) as server:
+        first, lost, wrong, last = ask_at_once(server.url, requests)
+
+    assert [len(answer.outputs) for answer in (first, last)] == [1, 1]
+    assert lost.details() == "it was lost"
+    assert wrong.code() == grpc.StatusCode.INVALID_ARGUMENT

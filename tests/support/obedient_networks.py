@@ -31,12 +31,16 @@ class TritonPythonModel:
         order = self._order.read_text() if self._order.exists() else ""
         if order == "crawl":
             time.sleep(1.5)
+        until = time.thread_time() + 0.5
+        while order == "burn" and time.thread_time() < until:
+            pass
         return [self._answer(request, order) for request in requests]
 
     def _answer(self, request, order):
-        if order == "fail":
+        images = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
+        if order == "fail" or (order == "fail unless black" and images.any()):
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("out of order"))
-        level = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()[..., 1] / np.float32(255)
+        level = images[..., 1] / np.float32(255)
         answer = level if self._is_mask else level.mean((1, 2), keepdims=False)[:, None]
         return pb_utils.InferenceResponse([pb_utils.Tensor(self._name, answer.astype(np.float32))])
 """
@@ -58,10 +62,10 @@ def build_obedient(tiny: Path, destination: Path) -> Path:
 
 
 def tell(repository: Path, model: Model, order: str | None) -> None:
-    """Tells a network what to do from now on: load, hang, crawl, fail; None is to answer.
+    """Tells a network what to do from now on: load, hang, crawl, burn, fail, fail unless black; None is to answer.
 
     `load` keeps it from being loaded and `hang` from answering, until it is told otherwise; with `crawl` it takes a
-    second and a half for an answer.
+    second and a half for an answer, with `burn` half a second of a processor's time.
     """
     path = repository / model.name / _ORDER
     if order is None:

@@ -4,11 +4,16 @@ Each begins as a right one about a slice, and is then spoilt. Some are answered 
 counts is that each gets an answer, and that nobody else's request suffers.
 """
 
+import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
+import grpc
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
@@ -17,6 +22,7 @@ from gliogate import contract
 Request = service_pb2.ModelInferRequest
 Kind = Callable[[Random, Request], None]
 
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 ROW_BYTES = 256 * 256 * 3
 FIRST_DIMS = (
     *(0, -1, 2, 33, 256, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**32 + 33, 2**40, 2**62, 2**63 - 1),
@@ -83,6 +89,47 @@ def generate_bytes(random: Random) -> bytes:
     for _ in range(random.randint(1, 3)):
         spoilt[random.randrange(min(len(spoilt), 120))] = random.choice((0, 0x7F, 0x80, 0xFF, random.randrange(256)))
     return bytes(spoilt[: random.choice((len(spoilt), len(spoilt), random.randrange(len(spoilt))))])
+
+
+def unanswered(url: str, contents: Sequence[bytes], *, callers: int = 8, seconds: float = 30) -> list[str]:
+    """Sends requests, several at a time; returns those that got no answer, readable, and what was told instead."""
+
+    def send(content: bytes) -> tuple[grpc.StatusCode, str]:
+        try:
+            infer(content, timeout=seconds)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        return grpc.StatusCode.OK, ""
+
+    with grpc.insecure_channel(url) as channel, ThreadPoolExecutor(callers) as pool:
+        infer = channel.unary_unary(INFER)
+        answers = list(pool.map(send, contents))
+    # Some ask to wait for microseconds at most.
+    told = {(grpc.StatusCode.UNAVAILABLE, "Request timeout expired")}
+    lost = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    return [
+        f"{code}, {details}: {readable(content)}"
+        for content, (code, details) in zip(contents, answers, strict=True)
+        if code in lost and (code, details) not in told
+    ]
+
+
+def over_http(request: Request) -> tuple[str, dict[str, str], bytes]:
+    """The same for Triton's HTTP, with its tensors in binary: the path, headers and the body."""
+    inputs = [
+        {"name": each.name, "datatype": each.datatype, "shape": [*each.shape], "parameters": {"binary_data_size": size}}
+        for each, size in zip_longest(request.inputs, map(len, request.raw_input_contents), fillvalue=0)
+        if each
+    ]
+    parameters = {
+        name: getattr(each, each.WhichOneof("parameter_choice") or "bool_param")
+        for name, each in request.parameters.items()
+    }
+    outputs = [{"name": each.name} for each in request.outputs]
+    head = {"id": request.id, "inputs": inputs, "outputs": outputs, "parameters": parameters}
+    text = json.dumps(head).encode()
+    path = f"/v2/models/{quote(request.model_name, safe='')}/infer"
+    return path, {"Inference-Header-Content-Length": str(len(text))}, text + b"".join(request.raw_input_contents)
 
 
 def readable(content: bytes) -> str:
