@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -48,20 +49,23 @@ def pod(minutes, name="a", up=None, without=(), **changes):
         changes: what happens otherwise in each minute, or at any time, by the name in `usual`.
     """
     usual = {"answered": 600, "failed": 0, "backend": 0, "rejected": 0, "slow": 0, "opened": 150, "shut": 450}
-    usual |= {"queue_ms": 5, "pending": 2, "memory": 0.5}
+    usual |= {"queue_ms": 5, "pending": 2, "memory": 0.5, "probed": 0, "probes_failed": 0, "given_up": 0}
     assert changes.keys() <= usual.keys()
     of = usual | changes
     gate, triton = "gliogate_requests_total", 'nv_inference_request_failure{model="brain_tumor",'
     growing = {
         f'{gate}{{outcome="answered"}}': of["answered"],
         f'{gate}{{outcome="failed"}}': of["failed"],
+        f'{gate}{{outcome="cancelled"}}': of["given_up"],
+        f'{gate}{{outcome="probe"}}': of["probed"],
+        f'{gate}{{outcome="probe_failed"}}': of["probes_failed"],
         f'{triton}reason="BACKEND"}}': of["backend"],
         f'{triton}reason="REJECTED"}}': of["rejected"],
         f'{triton}reason="CANCELED"}}': 100,
-        'nv_inference_request_success{model="brain_tumor"}': of["answered"],
+        'nv_inference_request_success{model="brain_tumor"}': of["answered"] + of["probed"] + of["probes_failed"],
         'nv_inference_queue_duration_us{model="brain_tumor"}': of["answered"] * of["queue_ms"] * 1000,
-        "gliogate_request_seconds_count{}": of["answered"],
-        'gliogate_request_seconds_bucket{le="2.5"}': of["answered"] - of["slow"],
+        "gliogate_request_seconds_count{}": of["answered"] + of["given_up"],
+        'gliogate_request_seconds_bucket{le="2.5"}': of["answered"] + of["given_up"] - of["slow"],
         'gliogate_slices_total{decision="opened"}': of["opened"],
         'gliogate_slices_total{decision="shut"}': of["shut"],
     }
@@ -78,65 +82,92 @@ def pod(minutes, name="a", up=None, without=(), **changes):
     return {key.replace("{", f"{{{own},").replace(",}", "}"): each for key, each in values.items()}
 
 
+class Scenario(NamedTuple):
+    """Some time, and what fires at its end.
+
+    Attributes:
+        minutes: how long.
+        series: of all pods.
+        fires: the alerts.
+        spares: in a scenario where nothing fires, the alerts of whose kind something happens all the same.
+    """
+
+    minutes: int
+    series: dict[str, str]
+    fires: frozenset[str] = frozenset()
+    spares: frozenset[str] = frozenset()
+
+
+BUDGET = frozenset((FAST, SLOWLY, STEADILY))
+
+
+def fires(minutes, series, *alerts):
+    return Scenario(minutes, series, fires=frozenset(alerts))
+
+
+def spares(minutes, series, *alerts):
+    return Scenario(minutes, series, spares=frozenset(alerts))
+
+
 SCENARIOS = {
-    "a usual hour": (HOUR, pod(HOUR), set()),
-    "three usual days": (3 * DAY, pod(3 * DAY), set()),
-    "an idle night, without a request": (8 * HOUR, pod(8 * HOUR, answered=0, opened=0, shut=0), set()),
-    "all pods went away": (40, pod(40, up="1x30 _x10") | pod(40, "b", up="1x30 _x10"), {DOWN}),
-    "all pods fail, for a minute": (31, pod(31, up="1x30 0x1"), set()),
-    "no pod was ever up": (30, pod(30, up="0x30"), {NEVER_UP, NOT_SERVING}),
-    "a first start takes its time": (20, pod(20, up="0x20"), set()),
-    "one of two pods has fallen": (40, pod(40) | pod(40, "b", up="1x30 0x10"), {POD_FAILS}),
-    "a pod comes and goes": (
-        40,
-        pod(40) | pod(40, "b", up="1x5 0x5 1x5 0x1 1x5 0x1 1x5 0x1 1x20"),
-        {POD_FAILS},
+    "a usual hour": spares(HOUR, pod(HOUR), *ALERTS),
+    "three usual days": spares(3 * DAY, pod(3 * DAY), *ALERTS),
+    "an idle night, without a request": spares(
+        8 * HOUR, pod(8 * HOUR, answered=0, opened=0, shut=0, probed=6), *BUDGET, SLOW, RATE
     ),
-    "a pod goes for good": (40, pod(40) | pod(40, "b", up="1x30 _x10"), set()),
-    "a second pod does not start": (30, pod(30) | pod(30, "b", up="0x30"), {NOT_SERVING}),
-    "a second pod starts": (20, pod(20) | pod(20, "b", up="0x20"), set()),
-    "a tenth fails for an hour": (HOUR, pod(HOUR, failed=66), {FAST, SLOWLY, STEADILY}),
-    "a tenth fails in Triton, whose gate counts nothing": (
-        HOUR,
-        pod(HOUR, backend=66, without=["gliogate_"]),
-        {FAST, SLOWLY, STEADILY},
+    "all pods went away": fires(40, pod(40, up="1x30 _x10") | pod(40, "b", up="1x30 _x10"), DOWN),
+    "all pods fail, for a minute": spares(31, pod(31, up="1x30 0x1"), DOWN),
+    "no pod was ever up": fires(30, pod(30, up="0x30"), NEVER_UP, NOT_SERVING),
+    "a first start takes its time": spares(20, pod(20, up="0x20"), DOWN, NEVER_UP, NOT_SERVING),
+    "one of two pods has fallen": fires(40, pod(40) | pod(40, "b", up="1x30 0x10"), POD_FAILS),
+    "a pod comes and goes": fires(40, pod(40) | pod(40, "b", up="1x5 0x5 1x5 0x1 1x5 0x1 1x5 0x1 1x20"), POD_FAILS),
+    "a pod goes for good": spares(40, pod(40) | pod(40, "b", up="1x30 _x10"), DOWN, POD_FAILS, NOT_SERVING),
+    "a second pod does not start": fires(30, pod(30) | pod(30, "b", up="0x30"), NOT_SERVING),
+    "a second pod starts": spares(20, pod(20) | pod(20, "b", up="0x20"), POD_FAILS, NOT_SERVING),
+    "a tenth fails for an hour": fires(HOUR, pod(HOUR, failed=66), *BUDGET),
+    "a tenth fails in Triton, whose gate counts nothing": fires(
+        HOUR, pod(HOUR, backend=66, without=["gliogate_"]), *BUDGET
     ),
-    "a tenth fails in the gate, and Triton has no count of failures": (
-        HOUR,
-        pod(HOUR, failed=66, without=["nv_inference_request_failure"]),
-        {FAST, SLOWLY, STEADILY},
+    "a tenth fails in the gate, and Triton has no count of failures": fires(
+        HOUR, pod(HOUR, failed=66, without=["nv_inference_request_failure"]), *BUDGET
     ),
-    "all is well, and no failures are counted anywhere": (
-        HOUR,
-        pod(HOUR, without=["nv_inference_request_failure", "gliogate_"]),
-        set(),
+    "all is well, and no failures are counted anywhere": spares(
+        HOUR, pod(HOUR, without=["nv_inference_request_failure", "gliogate_"]), *BUDGET
     ),
-    "4% fail for six hours": (6 * HOUR, pod(6 * HOUR, failed=25), {SLOWLY, STEADILY}),
-    "1% fails for two days": (2 * DAY, pod(2 * DAY, failed=6), {STEADILY}),
-    "0.4% fail for three days": (3 * DAY, pod(3 * DAY, failed=2.4), set()),
-    "two of ten requests failed": (HOUR, pod(HOUR, answered=0.13, failed=0.03), set()),
-    "a request takes 5 s, for an hour": (HOUR, pod(HOUR, answered=12, slow=12), {SLOW}),
-    "3% of requests take 5 s": (HOUR, pod(HOUR, slow=18), set()),
-    "nobody says how long requests take": (HOUR, pod(HOUR, without=["gliogate_request_seconds"]), set()),
-    "requests wait half a second": (HOUR, pod(HOUR, queue_ms=500), {QUEUE}),
-    "requests wait half a second, for five minutes": (5, pod(5, queue_ms=500), set()),
-    "the queue is full": (HOUR, pod(HOUR, pending=128), {REFUSES}),
-    "requests waited for too long": (HOUR, pod(HOUR, rejected=0.6), {REFUSES}),
-    "half of the queue is full": (HOUR, pod(HOUR, pending=64), set()),
-    "the gate opens for nearly all": (6 * HOUR, pod(6 * HOUR, opened=540, shut=60), {RATE}),
-    "the gate opens for all of a few": (6 * HOUR, pod(6 * HOUR, opened=2, shut=0), set()),
-    "the GPU's memory is full": (30, pod(30, memory=0.98), {MEMORY}),
-    "the GPU's memory is full, for ten minutes": (10, pod(10, memory=0.98), set()),
+    "all of a few requests fail beside probes that do not": fires(
+        HOUR, pod(HOUR, answered=0, failed=0.2, probed=6), *BUDGET
+    ),
+    "probes fail, and nobody else asks": spares(HOUR, pod(HOUR, answered=0, probes_failed=6), *BUDGET),
+    "a few probes fail beside requests that do not": spares(HOUR, pod(HOUR, answered=6, probes_failed=3), *BUDGET),
+    "4% fail for six hours": fires(6 * HOUR, pod(6 * HOUR, failed=25), SLOWLY, STEADILY),
+    "1% fails for two days": fires(2 * DAY, pod(2 * DAY, failed=6), STEADILY),
+    "0.4% fail for three days": spares(3 * DAY, pod(3 * DAY, failed=2.4), *BUDGET),
+    "two of ten requests failed": spares(HOUR, pod(HOUR, answered=0.13, failed=0.03), *BUDGET),
+    "a request takes 5 s, for an hour": fires(HOUR, pod(HOUR, answered=12, slow=12), SLOW),
+    "a request takes 5 s, and probes do not": fires(HOUR, pod(HOUR, answered=0.5, slow=0.5, probed=6), SLOW),
+    "who asks gives up, and none waits in the queue": fires(HOUR, pod(HOUR, answered=0, given_up=12, slow=12), SLOW),
+    "who asks gives up at once": spares(HOUR, pod(HOUR, answered=0, given_up=12), SLOW),
+    "3% of requests take 5 s": spares(HOUR, pod(HOUR, slow=18), SLOW),
+    "nobody says how long requests take": spares(HOUR, pod(HOUR, without=["gliogate_request_seconds"]), SLOW),
+    "requests wait half a second": fires(HOUR, pod(HOUR, queue_ms=500), QUEUE),
+    "requests wait half a second, for five minutes": spares(5, pod(5, queue_ms=500), QUEUE),
+    "the queue is full": fires(HOUR, pod(HOUR, pending=128), REFUSES),
+    "requests waited for too long": fires(HOUR, pod(HOUR, rejected=0.6), REFUSES),
+    "half of the queue is full": spares(HOUR, pod(HOUR, pending=64), REFUSES),
+    "the gate opens for nearly all": fires(6 * HOUR, pod(6 * HOUR, opened=540, shut=60), RATE),
+    "the gate opens for all of a few": spares(6 * HOUR, pod(6 * HOUR, opened=2, shut=0), RATE),
+    "the GPU's memory is full": fires(30, pod(30, memory=0.98), MEMORY),
+    "the GPU's memory is full, for ten minutes": spares(10, pod(10, memory=0.98), MEMORY),
 }
-"""By name: after how many minutes what fires, of which series."""
 
 
 @needs("promtool")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_what_fires_is_what_is_wrong_and_nothing_else(name, rules, tmp_path):
-    minutes, series, firing = SCENARIOS[name]
-    # Of days only the long windows are asked.
-    step = 1 if minutes <= HOUR else 2 if minutes <= DAY else 20
+    minutes, series, firing, _ = SCENARIOS[name]
+    # A rate takes two samples, and the shortest is over five minutes.
+    step = 1 if minutes <= HOUR else 2
+    evaluated = step if minutes <= HOUR else 10 if minutes <= DAY else HOUR
     if step > 1:
         series = {key: thinned(values, step) for key, values in series.items()}
     samples = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in sorted(firing)]
@@ -151,7 +182,7 @@ def test_what_fires_is_what_is_wrong_and_nothing_else(name, rules, tmp_path):
         "promql_expr_test": [fired],
     }
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{step}m", "tests": [test]}
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{evaluated}m", "tests": [test]}
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
 
     told = subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, text=True)
@@ -170,9 +201,11 @@ def test_every_alert_is_tried_with_what_fires_it_and_what_does_not(rules):
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
 
     assert alerts == set(ALERTS)
-    assert alerts == set.union(*[firing for _, _, firing in SCENARIOS.values()])
-    # Each has another in which something of its kind happens, and all are quiet.
-    assert sum(not firing for _, _, firing in SCENARIOS.values()) >= len(alerts)
+    assert alerts == set.union(*[set(each.fires) for each in SCENARIOS.values()])
+    # A usual time spares all of them, and tells nothing of where their bounds are.
+    of_its_kind = [each.spares for name, each in SCENARIOS.items() if "usual" not in name]
+    assert alerts == set.union(*map(set, of_its_kind))
+    assert all(bool(each.fires) != bool(each.spares) for each in SCENARIOS.values())
 
 
 @needs("prometheus")
@@ -185,8 +218,13 @@ def test_prometheus_scrapes_a_triton_and_answers_what_the_dashboard_asks(tiny_se
         "scrape_timeout": "200ms",
         "static_configs": [{"targets": [target.netloc], "labels": {"namespace": "imaging", "pod": "a"}}],
     }
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
-    configuration = {"rule_files": ["rules.yaml"], "scrape_configs": [scrape]}
+    often = [{"name": group["name"], "rules": group["rules"]} for group in rules["groups"]]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": often}))
+    configuration = {
+        "global": {"evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [scrape],
+    }
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
     dashboard = json.loads((chart_folder / "files" / "dashboard.json").read_text())
     expressions = {
@@ -223,5 +261,11 @@ def test_prometheus_scrapes_a_triton_and_answers_what_the_dashboard_asks(tiny_se
         median, most = (expressions["Latency in the gate, all pods", name] for name in ("p50", "p95"))
         wait_for(lambda: (value(most) or 0) > 0)
         assert 0 < value(median) <= value(most) < 10_000
-        states = {rule["health"] for group in get("rules")["groups"] for rule in group["rules"]}
-    assert states <= {"ok", "unknown"}
+
+        def health():
+            return {rule["health"] for group in get("rules")["groups"] for rule in group["rules"]}
+
+        wait_for(lambda: health() == {"ok"})
+        recorded = [rule["record"] for group in often for rule in group["rules"] if "record" in rule]
+        assert len(recorded) == 2
+        wait_for(lambda: all((value(name) or 0) > 0 for name in recorded))
