@@ -16,6 +16,9 @@ CALM_S = 8.0
 AFTER_A_RESTART_S = 150.0
 """From one fault that has Triton started again to the next: a server does that five times in ten minutes at most."""
 HEALED_WITHIN_S = 90.0
+HEALED_BY = 30
+PROMPT_S = 2.0
+"""A server is healed that has answered so many requests in a row within so many seconds."""
 TO_SPARE_S = 2.0
 """How much later than its deadline an error may come on a machine that is made busy."""
 
@@ -124,15 +127,22 @@ def _let_happen(fault: Fault, stage: Stage, load: Load, chance: random.Random) -
     print(f"{fault.name} …", flush=True)
     with fault.begin(stage, chance):
         time.sleep(fault.lasts_s)
-    # Until what was sent after its end is answered again, and for a while in calm.
     over = time.monotonic()
-    while time.monotonic() - over < HEALED_WITHIN_S:
+    while time.monotonic() - over < HEALED_WITHIN_S and not _is_healed(load, over):
         time.sleep(0.5)
-        if any(each.due > over and each.done and not each.error for each in load.sent[-500:]):
-            break
     time.sleep(CALM_S)
     occurrence.ended = time.monotonic()
     return occurrence
+
+
+def _is_healed(load: Load, since: float) -> bool:
+    """Whether what was sent in the last seconds was answered, and soon, and nothing older is left."""
+    now = time.monotonic()
+    recent = [each for each in load.sent[-2000:] if since < each.due < now - PROMPT_S]
+    waiting = any(each.done is None for each in load.sent[-2000:] if each.due < now - PROMPT_S)
+    last = recent[-HEALED_BY:]
+    prompt = (each.done is not None and not each.error and each.done - each.due < PROMPT_S for each in last)
+    return len(last) == HEALED_BY and not waiting and all(prompt)
 
 
 def _calm(load: Load, rate: float) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from . import campaign
 from .campaign import Occurrence, Outcome
 from .faults import STRANGERS
+from .load import Sent
 
 HEADINGS = ("fault", "times", "right requests", "failed", "wrong answers", "no answer for: median, worst")
 
@@ -14,7 +15,7 @@ def render(outcome: Outcome, command: str) -> str:
     """The tables."""
     sent = outcome.sent
     failed = [each for each in sent if each.error]
-    by_others = sum(1 for each in outcome.occurrences if _is_by_others(each) for request in each.sent if request.error)
+    by_others = sum(bool(request.error) for request in _beside_others(outcome))
     facts = {
         "right requests sent": f"{len(sent):,} in {outcome.seconds / 60:.0f} minutes",
         "lost without an answer or an error": f"{campaign.lost(sent)}",
@@ -46,14 +47,16 @@ def render(outcome: Outcome, command: str) -> str:
 def is_good(outcome: Outcome) -> bool:
     """Whether nothing is lost, late, wrong, or another's fault."""
     sent = outcome.sent
-    others = [each for each in outcome.occurrences if _is_by_others(each)]
     bad = campaign.lost(sent) + campaign.beyond_deadline(sent) + sum(each.is_wrong for each in sent)
     answered = sum(1 for each in sent if each.done and not each.error)
-    return answered > 0.5 * len(sent) and not bad and not any(request.error for each in others for request in each.sent)
+    return answered > 0.5 * len(sent) and not bad and not any(request.error for request in _beside_others(outcome))
 
 
-def _is_by_others(occurrence: Occurrence) -> bool:
-    return occurrence.fault.name.startswith(("wrong requests", "attacks"))
+def _beside_others(outcome: Outcome) -> list[Sent]:
+    """The right requests that were due while others sent wrong ones, or attacked."""
+    names = ("wrong requests", "attacks")
+    occurrences = [each for each in outcome.occurrences if each.fault.name.startswith(names)]
+    return [request for each in occurrences for request in each.sent if request.due >= each.began]
 
 
 def _row(name: str, occurrences: list[Occurrence]) -> str:
