@@ -198,7 +198,12 @@ def test_a_pause_of_all_processes_heals(kept):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGCONT)
 
-    wait_for(lambda: all(is_answered(client) for _ in range(20)))
+    def answers_steadily():
+        with contextlib.suppress(GliogateError):
+            return all(is_answered(client) for _ in range(20))
+        return False
+
+    wait_for(answers_steadily)
     server.check()
 
 

@@ -82,6 +82,7 @@ class Running:
             undoing.callback(lambda: triton.kill())
             self.ports: Ports = self._proxy.wait_until_listening()
             triton = self._triton = self._wait_for(triton)
+            self._proxy.triton_started()
             self._settings = replace(
                 settings, grpc_port=self.ports.grpc, http_port=self.ports.http, metrics_port=self.ports.metrics
             )
@@ -124,8 +125,8 @@ class Running:
 
     def _inspect(self) -> None:
         """Does nothing while all is well, and raises an error otherwise."""
-        self._inspect_proxy()
         self._triton.check()
+        self._inspect_proxy()
         trouble = ""
         if self._proxy.broken:
             trouble = f"is broken: {self._proxy.broken}"
@@ -186,6 +187,7 @@ class Running:
             self._proxy.stop()
             self._proxy = Proxy(self._settings)
             self._proxy.wait_until_listening()
+            self._proxy.triton_started()
         try:
             self._inspect()
         except EmbeddedServerError:

@@ -45,6 +45,9 @@ READING: Final = 128
 ARRIVES_WITHIN_S: Final = 30.0
 """Whoever sends more slowly keeps others out."""
 
+DRAINS_WITHIN_S: Final = 60.0
+GONE_AFTER_S: Final = 0.1
+LAST_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 10.0
 
 _UNLIMITED: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -89,8 +92,8 @@ class GrpcProxy:
         )
         self._server.add_generic_rpc_handlers((_Methods(self._handler),))
 
-    async def start(self) -> int:
-        """Starts to listen; returns the port.
+    def bind(self) -> int:
+        """Takes the port, and returns it. Who connects waits until `start`; so no balancer takes this server for ready.
 
         Raises:
             RuntimeError: it cannot.
@@ -103,13 +106,24 @@ class GrpcProxy:
             port: int = self._server.add_secure_port(address, credentials)
         else:
             port = self._server.add_insecure_port(address)
-        await self._server.start()
         return port
 
-    async def stop(self) -> None:
-        """Ends all calls."""
-        await self._server.stop(None)
-        await self._triton.close()
+    async def start(self) -> None:
+        """Answers."""
+        await self._server.start()
+
+    async def drain(self) -> None:
+        """Takes no more calls, and tells clients so; those that are under way may end."""
+        await self._server.stop(DRAINS_WITHIN_S)
+
+    async def wait_until_triton_is_gone(self) -> None:
+        """Returns when Triton, which was there, cannot be reached any more."""
+        while True:
+            if not self._is_there():
+                await asyncio.sleep(GONE_AFTER_S)
+                if not self._is_there():
+                    return
+            await asyncio.sleep(GONE_AFTER_S)
 
     async def probe(self, message: bytes) -> None:
         """Asks Triton itself, where requests tell that it does not answer; its answer ends the doubt."""
@@ -173,6 +187,9 @@ class GrpcProxy:
         except RefusedError as error:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
         except grpc.aio.AioRpcError as error:
+            if not self._inference.hold_s and not self._is_there():
+                # This process is about to end with Triton, and a connection that breaks is what balancers understand.
+                await asyncio.sleep(LAST_S)
             if _is_failure_inside(error) and self._inference.failed(error.details() or ""):
                 # What is gone may be back: a client may ask again.
                 await _abort(context, grpc.StatusCode.UNAVAILABLE, error.details())

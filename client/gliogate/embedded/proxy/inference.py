@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WAITING_BYTES: Final = 256 * 2**20
 """How many bytes of requests may be under way, those in Triton among them."""
+GONE_WITHIN_S: Final = 1.0
+"""How long a request waits for a Triton that nobody starts again; this process ends before that."""
 RETURNING: Final = 32
 """Of those that waited for Triton, how many may be in it at a time: all at once would fill its queue."""
 
@@ -98,11 +100,12 @@ class Inference:
 
     async def _wait_for_triton(self, left_s: float | None) -> bool:
         """Waits for a Triton that is being started again, so that its clients need not know; says whether it had to."""
-        if not self.hold_s or self._is_whole():
+        if self._is_whole():
             return False
+        hold_s = self.hold_s or GONE_WITHIN_S
         try:
-            async with asyncio.timeout(self.hold_s if left_s is None else min(self.hold_s, left_s)):
-                while not self._is_whole() and self.hold_s:
+            async with asyncio.timeout(hold_s if left_s is None else min(hold_s, left_s)):
+                while not self._is_whole():
                     await asyncio.sleep(_LOOKS_EVERY_S)  # Triton does not say when it is there.
         except TimeoutError:
             raise RefusedError("Triton is being started again, and is not there yet") from None

@@ -41,9 +41,7 @@ def main() -> None:
     # An owner that is suspended reads nothing; that must not keep requests waiting.
     os.set_blocking(sys.stdout.fileno(), False)
     settings = Settings.read(sys.stdin.readline())
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(_run(settings))
-    os._exit(0)  # Threads that still serve somebody must not keep it.
+    asyncio.run(_run(settings))
 
 
 async def _run(settings: Settings) -> None:
@@ -54,7 +52,7 @@ async def _run(settings: Settings) -> None:
     try:
         with _naming(settings.grpc_port):
             _check_free(settings.address, settings.grpc_port)
-            grpc_port = await proxy.start()
+            grpc_port = proxy.bind()
         with _naming(settings.http_port):
             pages = [HttpProxy(settings, inference, progress, loop, is_for_metrics=False)]
         with _naming(settings.metrics_port):
@@ -68,6 +66,14 @@ async def _run(settings: Settings) -> None:
 
     ended = asyncio.Event()
     starts = "0"
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve() -> None:
+        await proxy.start()
+        # Where nobody starts Triton again, a port that answers would only draw requests from others that do.
+        if not settings.hold_s:
+            await proxy.wait_until_triton_is_gone()
+            ended.set()
 
     def tell_progress() -> None:
         seconds = {"stalled_s": progress.stalled_s, "failing_s": progress.failing_s}
@@ -79,8 +85,11 @@ async def _run(settings: Settings) -> None:
         if what == TRITON_STARTED:
             starts = number
             inference.triton_started()
+            if not tasks:
+                tasks.add(asyncio.create_task(serve()))
         elif what == STOPPING:
             inference.stopping()
+            tasks.add(asyncio.create_task(proxy.drain()))
 
     def listen() -> None:
         for line in sys.stdin:
@@ -99,7 +108,8 @@ async def _run(settings: Settings) -> None:
         # In doubt, and if nobody asks any more, the proxy does: so the doubt ends, one way or the other.
         if progress.is_in_doubt and (probing is None or probing.done()):
             probing = asyncio.create_task(proxy.probe(probe_message))
-    await proxy.stop()
+    # At once: who is connected still finds the connection broken, as when a server dies, and asks elsewhere or again.
+    os._exit(0)
 
 
 class ListeningError(Exception):
@@ -125,5 +135,5 @@ def _check_free(address: str, port: int) -> None:
 
 def _tell(message: dict[str, object]) -> None:
     # As short a line as this goes into a pipe in one piece, or not at all.
-    with contextlib.suppress(BlockingIOError):
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):
         os.write(sys.stdout.fileno(), f"{json.dumps(message)}\n".encode())
