@@ -217,6 +217,7 @@ def test_what_callers_do_wrong_is_no_failure(served):
     assert served.probe("readinessProbe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_states", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_both_processes_of_the_gate_are_stopped(by_states, start):
     """By their states, and by the progress that they do not make."""
@@ -233,6 +234,7 @@ def test_both_processes_of_the_gate_are_stopped(by_states, start):
     assert [said for _, said in kubelet.said if not re.search(reason, said)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DETECTOR, ENSEMBLE], ids=lambda model: model.name)
 def test_a_short_stop_costs_no_restart(model, served):
     (pid, *_) = served.processes(model.name)
@@ -251,6 +253,7 @@ def test_a_short_stop_costs_no_restart(model, served):
         assert len(kubelet.said) - said <= 1
 
 
+@pytest.mark.slow
 def test_one_process_of_the_gate_has_died(start):
     """Half of the requests are answered still."""
     served = start(**QUICK)
@@ -263,6 +266,7 @@ def test_one_process_of_the_gate_has_died(start):
     assert {said for _, said in kubelet.said} == {"the process of a Python model has died"}
 
 
+@pytest.mark.slow
 def test_the_first_request_ever_is_never_answered(start, ordered):
     """As while an engine is built: it may take its time, and then it is for the other two probes."""
     ordered(DETECTOR, "hang")
@@ -277,6 +281,7 @@ def test_the_first_request_ever_is_never_answered(start, ordered):
     assert re.search("since the models were loaded it has been [0-9]+ s", kubelet.said[0][1])
 
 
+@pytest.mark.slow
 def test_a_first_answer_and_a_load_may_take_long(start, ordered):
     ordered(DETECTOR, "load")
     served = start(waits=False, **QUICK | {"probes__firstAnswerS": 60})
@@ -294,6 +299,7 @@ def test_a_first_answer_and_a_load_may_take_long(start, ordered):
         assert not kubelet.restarted
 
 
+@pytest.mark.slow
 def test_overload_fails_no_probe(served, ordered):
     """Answers take longer than a probe waits, and most requests find the queue full."""
     ordered(DETECTOR, "crawl")
@@ -305,6 +311,7 @@ def test_overload_fails_no_probe(served, ordered):
     assert not kubelet.restarted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lack", ["of space", "of a place", "of figures"])
 def test_whatever_a_probe_lacks_hides_nothing(lack, served, ordered, monkeypatch):
     """It cannot keep what it saw, or sees nothing of what was answered: then it always sends a slice."""
@@ -330,6 +337,7 @@ def test_whatever_a_probe_lacks_hides_nothing(lack, served, ordered, monkeypatch
     assert re.fullmatch("brain_tumor has not answered a slice for [1-3] s", said)
 
 
+@pytest.mark.slow
 def test_what_was_seen_before_a_restart_is_forgotten(served, ordered):
     """The pod's folder for temporary files outlives the container, what Triton counts does not."""
     state = next(served.temporary.glob("gliogate-probe-ready-*"))
@@ -347,6 +355,7 @@ def test_what_was_seen_before_a_restart_is_forgotten(served, ordered):
         assert fails(served, "readinessProbe", "brain_tumor has not answered")
 
 
+@pytest.mark.slow
 def test_figures_that_come_back_are_no_progress(served, ordered, monkeypatch):
     with monkeypatch.context() as lost:
         lost.setattr(served, "container", elsewhere(served, "/metrics", "/none"))
@@ -358,6 +367,7 @@ def test_figures_that_come_back_are_no_progress(served, ordered, monkeypatch):
     assert fails(served, "readinessProbe", "brain_tumor has not answered")
 
 
+@pytest.mark.slow
 def test_nothing_but_failures_is_found_though_a_black_slice_is_answered(start, ordered):
     served = start(**QUICK)
     with contextlib.closing(InferenceServerClient(served.url)) as client, Kubelet(served) as kubelet:
@@ -379,6 +389,7 @@ def test_nothing_but_failures_is_found_though_a_black_slice_is_answered(start, o
     assert [said for _, said in kubelet.said if not re.fullmatch(reason, said)] == []
 
 
+@pytest.mark.slow
 def test_triton_itself_is_stopped(start):
     served = start(**QUICK)
     with Kubelet(served) as kubelet:
@@ -396,6 +407,7 @@ def test_triton_itself_is_stopped(start):
     assert re.fullmatch("tumor_segmenter has not answered a slice for [1-3] s", reason)
 
 
+@pytest.mark.slow
 def test_without_a_place_the_first_answer_has_its_time_since_the_container_started(served, ordered, monkeypatch):
     """Process 1 of this machine is older than that."""
     ordered(DETECTOR, "hang")
@@ -413,6 +425,7 @@ def test_half_of_an_answer_is_none(served, monkeypatch):
         assert fails(served, "livenessProbe", "tumor_segmenter cannot be asked, exit code 18 of curl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("infer", "succeeds", "reason"),
     [

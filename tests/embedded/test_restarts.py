@@ -12,7 +12,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.signals import models_of, pid_of_triton, signal_triton
+from support.signals import models_of, pid_of_proxy, pid_of_triton, signal_triton
 from support.tiny_networks import slices
 from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient
@@ -188,6 +188,7 @@ def status_of(url):
             return error.code
 
 
+@pytest.mark.slow
 def test_a_pause_of_all_processes_heals(kept):
     server, client, _ = kept
     everything = [pid_of_triton(server), *models_of(server)]
@@ -210,7 +211,7 @@ def test_a_pause_of_all_processes_heals(kept):
 def test_a_proxy_that_is_killed_is_replaced_at_its_ports(kept):
     server, client, events = kept
     addresses = server.url, server.http_url, server.metrics_url
-    os.kill(server._running._proxy._process.pid, signal.SIGKILL)
+    os.kill(pid_of_proxy(server), signal.SIGKILL)
 
     wait_for(lambda: len(events) == 2)
     assert "proxy" in events[0]
@@ -218,6 +219,7 @@ def test_a_proxy_that_is_killed_is_replaced_at_its_ports(kept):
     assert (server.url, server.http_url, server.metrics_url) == addresses
 
 
+@pytest.mark.slow
 def test_an_idle_server_is_left_alone(kept):
     server, client, events = kept
     with pytest.raises(Exception, match="within"):
@@ -229,6 +231,7 @@ def test_an_idle_server_is_left_alone(kept):
     server.check()
 
 
+@pytest.mark.slow
 def test_one_that_cannot_start_any_more_is_given_up(tiny_repository, tmp_path, monkeypatch):
     delay = Restarts.next_delay_s
     monkeypatch.setattr(Restarts, "next_delay_s", lambda self, now: delay(self, now) and 0.0)

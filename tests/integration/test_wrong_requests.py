@@ -9,6 +9,7 @@ import pytest
 from support import wrong_requests
 from support.gate_counts import counted
 from support.right_requests import ANSWER_S, CALLERS, Load
+from support.waiting import settled
 from tritonclient.grpc import service_pb2_grpc
 
 from gliogate import contract
@@ -161,7 +162,7 @@ def _ask(model, version, output, images):
 
     with EmbeddedServer(repository) as server:
         answers = ask_at_once(server.url, requests)
-        count = counted(server.metrics_url)
+        count = settled(lambda: counted(server.metrics_url))
 
     failed = answers.pop(2)
     assert (failed.code(), failed.details()) == (

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.signals import signal_triton
+from support.signals import signal_server
 from support.tiny_networks import slices
 from support.waiting import wait_for
 
@@ -76,17 +76,17 @@ class Fleet:
 
     def kill(self, index: int) -> None:
         """Ends a Triton that had no time to prepare for it."""
-        signal_triton(self._servers[index], signal.SIGKILL)
+        signal_server(self._servers[index], signal.SIGKILL)
 
     @contextmanager
     def paused(self, index: int) -> Iterator[None]:
         """Stops a Triton's clock: it takes connections and requests, and answers nothing."""
-        signal_triton(self._servers[index], signal.SIGSTOP)
+        signal_server(self._servers[index], signal.SIGSTOP)
         try:
             yield
         finally:
             with contextlib.suppress(LookupError):  # It was killed meanwhile.
-                signal_triton(self._servers[index], signal.SIGCONT)
+                signal_server(self._servers[index], signal.SIGCONT)
 
     def answered(self, *indices: int) -> int:
         """How many requests servers have answered since they were started, those that they refused left out."""

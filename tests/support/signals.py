@@ -17,6 +17,18 @@ def signal_triton(server: EmbeddedServer, number: int) -> None:
     os.kill(pid_of_triton(server), number)
 
 
+def signal_server(server: EmbeddedServer, number: int) -> None:
+    """Sends a signal to a server as a whole, as what befalls a machine: the proxy and Triton."""
+    os.kill(pid_of_proxy(server), number)
+    signal_triton(server, number)
+
+
+def pid_of_proxy(server: EmbeddedServer) -> int:
+    """The process of a server's proxy."""
+    assert server._running is not None
+    return server._running._proxy._process.pid
+
+
 def pid_of_triton(server: EmbeddedServer) -> int:
     """The process of a server's Triton."""
     name = f"--id={name_of(server)}"
