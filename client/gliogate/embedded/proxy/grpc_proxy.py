@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -46,7 +47,7 @@ ARRIVES_WITHIN_S: Final = 30.0
 """Whoever sends more slowly keeps others out."""
 
 DRAINS_WITHIN_S: Final = 60.0
-GONE_AFTER_S: Final = 0.1
+LOOKS_EVERY_S: Final = 0.1
 LAST_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 10.0
 
@@ -118,12 +119,8 @@ class GrpcProxy:
 
     async def wait_until_triton_is_gone(self) -> None:
         """Returns when Triton, which was there, cannot be reached any more."""
-        while True:
-            if not self._is_there():
-                await asyncio.sleep(GONE_AFTER_S)
-                if not self._is_there():
-                    return
-            await asyncio.sleep(GONE_AFTER_S)
+        while self._is_there() or _is_listened_on(self._settings.grpc_socket):
+            await asyncio.sleep(LOOKS_EVERY_S)
 
     async def probe(self, message: bytes) -> None:
         """Asks Triton itself, where requests tell that it does not answer; its answer ends the doubt."""
@@ -187,7 +184,10 @@ class GrpcProxy:
         except RefusedError as error:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
         except grpc.aio.AioRpcError as error:
-            if not self._inference.hold_s and not self._is_there():
+            if error.code() is grpc.StatusCode.CANCELLED:
+                # Nobody did that here, so it is Triton, which ends.
+                await _abort(context, grpc.StatusCode.UNAVAILABLE, "Triton has ended")
+            if not self._inference.hold_s and not _is_listened_on(self._settings.grpc_socket):
                 # This process is about to end with Triton, and a connection that breaks is what balancers understand.
                 await asyncio.sleep(LAST_S)
             if _is_failure_inside(error) and self._inference.failed(error.details() or ""):
@@ -206,6 +206,19 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         return self._handler(handler_call_details.method, dict(handler_call_details.invocation_metadata or ()))
+
+
+def _is_listened_on(path: str) -> bool:
+    """Whether there is a process behind a Unix socket, be it paused."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # It has too much to do.
+            pass
+    return True
 
 
 def _refusing(status: grpc.StatusCode, details: str) -> grpc.RpcMethodHandler:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WAITING_BYTES: Final = 256 * 2**20
 """How many bytes of requests may be under way, those in Triton among them."""
-GONE_WITHIN_S: Final = 1.0
+GONE_WITHIN_S: Final = 20.0
 """How long a request waits for a Triton that nobody starts again; this process ends before that."""
 RETURNING: Final = 32
 """Of those that waited for Triton, how many may be in it at a time: all at once would fill its queue."""
