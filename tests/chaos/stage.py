@@ -54,7 +54,7 @@ class Stage:
     @property
     def shared_memory(self) -> Path:
         """Its /dev/shm."""
-        return Path(f"/proc/{self._process.pid}/root/dev/shm")
+        return Path("/proc", str(self._process.pid), "root", "dev", "shm")
 
     def processes(self) -> list[int]:
         """All of its processes: the owner, the proxy, the guard, Triton and its models'."""

@@ -112,4 +112,5 @@ class Inference:
         return True
 
     def _is_whole(self) -> bool:
-        return not self._progress.broken and self.is_there()
+        # What is broken is waited for only where it is replaced: another instance may answer meanwhile.
+        return self.is_there() and not (self.hold_s and self._progress.broken)
