@@ -3,9 +3,9 @@
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 from .faults import FAULTS, Fault, good_version
@@ -91,16 +91,9 @@ def run(repository: Path, *, minutes: float, rate: float, seed: int) -> Outcome:
         begin = time.monotonic()
         before = Usage(stage.memory_mib(), stage.descriptors())
         occurrences: list[Occurrence] = []
-        last_restart = -AFTER_A_RESTART_S
-        number = 0
+        turns = _turns(stage)
         while time.monotonic() - begin < 60 * minutes:
-            fault = _next(stage, number, may_restart=time.monotonic() - last_restart >= AFTER_A_RESTART_S)
-            number += 1
-            if fault is None:
-                continue
-            if fault.restarts:
-                last_restart = time.monotonic()
-            occurrences.append(_let_happen(fault, stage, load, chance))
+            occurrences.append(_let_happen(next(turns), stage, load, chance))
         seconds = time.monotonic() - begin
         _calm(load, rate)
         after = Usage(stage.memory_mib(), stage.descriptors())
@@ -111,15 +104,16 @@ def run(repository: Path, *, minutes: float, rate: float, seed: int) -> Outcome:
         stage.close()
 
 
-def _next(stage: Stage, number: int, *, may_restart: bool) -> Fault | None:
-    """The fault whose turn it is; None where it cannot be now."""
-    fault = FAULTS[number % len(FAULTS)]
-    if fault.restarts and not may_restart:
-        time.sleep(0.01)
-        return None
-    if "shared memory" in fault.name and not stage.has_own_shared_memory:
-        return None
-    return fault
+def _turns(stage: Stage) -> Iterator[Fault]:
+    """Whose turn it is: those that have Triton started again, as soon as they may; the others, between them."""
+    possible = [fault for fault in FAULTS if stage.has_own_shared_memory or not fault.fills_shared_memory]
+    restarting = cycle([fault for fault in possible if fault.restarts])
+    others = cycle([fault for fault in possible if not fault.restarts])
+    while True:
+        last_restart = time.monotonic()
+        yield next(restarting)
+        while time.monotonic() - last_restart < AFTER_A_RESTART_S:
+            yield next(others)
 
 
 def _let_happen(fault: Fault, stage: Stage, load: Load, chance: random.Random) -> Occurrence:
@@ -132,6 +126,7 @@ def _let_happen(fault: Fault, stage: Stage, load: Load, chance: random.Random) -
         time.sleep(0.5)
     time.sleep(CALM_S)
     occurrence.ended = time.monotonic()
+    print(f"  {stage.memory_mib():,.0f} MiB", flush=True)
     return occurrence
 
 

@@ -31,12 +31,14 @@ class Fault:
         begin: makes it happen for as long as the context lasts.
         lasts_s: how long that is.
         restarts: whether Triton or the proxy has to be started again.
+        fills_shared_memory: whether it needs a /dev/shm that is the server's alone.
     """
 
     name: str
     begin: Callable[[Stage, random.Random], contextlib.AbstractContextManager[None]]
     lasts_s: float
     restarts: bool = False
+    fills_shared_memory: bool = False
 
 
 STRANGERS: Counter[str] = Counter()
@@ -116,11 +118,11 @@ def half_open_connections(stage: Stage, _: random.Random) -> Iterator[None]:
 @contextmanager
 def fill_shared_memory(stage: Stage, _: random.Random) -> Iterator[None]:
     filler = stage.shared_memory / "filler"
-    with contextlib.suppress(OSError), filler.open("wb") as file:
-        while True:
-            file.write(bytes(2**20))
-            file.flush()
     try:
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(2**12))
+        assert not shutil.disk_usage(stage.shared_memory).free, "it is not full"
         yield
     finally:
         filler.unlink(missing_ok=True)
@@ -168,21 +170,22 @@ def broken_version(stage: Stage, _: random.Random) -> Iterator[None]:
 
 FAULTS = (
     Fault("Triton killed", kill_triton, 1, restarts=True),
+    Fault("a model's process killed", kill_a_model, 1, restarts=True),
+    Fault("all processes stopped for 4 s", pause_everything, 4, restarts=True),
+    Fault("a model's process stopped for good", stop_a_model, 1, restarts=True),
+    Fault("the proxy killed", kill_the_proxy, 1, restarts=True),
+    Fault("shared memory full for 5 s", fill_shared_memory, 5, restarts=True, fills_shared_memory=True),
     Fault("connections cut", cut_connections, 1),
     Fault("wrong requests, 4 callers", wrong_requests, 20),
-    Fault("a model's process killed", kill_a_model, 1, restarts=True),
     Fault("connections half open", half_open_connections, 1),
     Fault("attacks by HTTP and gRPC", attacks, 20),
-    Fault("all processes stopped for 4 s", pause_everything, 4, restarts=True),
     Fault("a new version", good_version, 5),
     Fault("the machine twice as busy as it can be", slow_the_machine, 15),
-    Fault("a model's process stopped for good", stop_a_model, 1, restarts=True),
-    Fault("the wire slow, 50 ms for each piece", slow_the_wire, 15),
-    Fault("the proxy killed", kill_the_proxy, 1, restarts=True),
-    Fault("shared memory full for 5 s", fill_shared_memory, 5, restarts=True),
-    Fault("a broken version", broken_version, 5),
     Fault("wrong requests, 4 callers", wrong_requests, 20),
+    Fault("the wire slow, 50 ms for each piece", slow_the_wire, 15),
+    Fault("a broken version", broken_version, 5),
 )
+"""In their turns; those that have Triton started again take turns of their own (see `campaign`)."""
 
 
 @contextmanager
