@@ -229,42 +229,6 @@ def _set(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def fault_of(self, words: list[str]) -> str | None:
-    """Runs a command line; what is wrong with how it ended and what it left, or None."""
-    fault = _fault_of(words)
-    after = self._contents()
-    if after == self._before:
-        return fault
-    self.tidy()
-    # What was told to write may have been told to write anywhere here; a page has a place of its own.
-    may_write = any(word.startswith(("--j", "--o")) for word in words) or "demo" in words
-    beside = {path for path in after if not path.is_relative_to(self._folder)} - set(self._before)
-    return fault or (f"wrote {sorted(beside)}" if beside else None if may_write else "wrote")
-
-
-@contextmanager
-def _set(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def contents(folder: Path) -> dict[Path, tuple[int, int]]:
-    """All that lies in a folder, but what commands were told to write."""
-    told = {"out", "lines", "build"}
-    return {
-        path: (path.lstat().st_size, path.lstat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_symlink() or (path.is_file() and path.relative_to(folder).parts[0] not in told)
-    }
-
-
 def _fault_of(words: list[str]) -> str | None:
     output, error = (io.TextIOWrapper(io.BytesIO(), "utf-8", "strict", write_through=True) for _ in range(2))
     error.reconfigure(errors="backslashreplace")
