@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import signal
 import socket
 import ssl
 import time
@@ -15,11 +16,13 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 import trustme
+from support.signals import pid_of_proxy, signal_triton
 from support.tiny_networks import slices
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gliogate import TLS, Client, contract
 from gliogate.embedded import EmbeddedServer
+from gliogate.embedded.proxy.main import TRIMS_EVERY_S
 from gliogate.errors import AuthenticationError, ServerUnavailableError
 
 TOKEN = "only-for-us"  # noqa: S105  for these tests
@@ -121,7 +124,25 @@ def test_a_message_that_unpacks_to_a_gigabyte_is_refused_unpacked(closed_server)
 
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in error.value.details()
-    assert max(map(peak_mib, processes_of(closed_server))) < 512
+    assert max(memory_mib(process, "VmHWM") for process in processes_of(closed_server)) < 512
+
+
+@pytest.mark.slow
+def test_what_a_burst_took_of_memory_is_given_back(tiny_repository):
+    request = service_pb2.ModelInferRequest(model_name=contract.ENSEMBLE.name)
+    request.inputs.add(name="image", datatype="UINT8", shape=[1, 256, 256, 3])
+    request.raw_input_contents.append(bytes(196608))
+    with EmbeddedServer(tiny_repository) as server, grpc.insecure_channel(server.url) as channel:
+        triton = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        signal_triton(server, signal.SIGSTOP)
+        calls = [triton.ModelInfer.future(request, timeout=60) for _ in range(1200)]
+        time.sleep(5)
+        signal_triton(server, signal.SIGCONT)
+        for call in calls:
+            call.exception()
+        time.sleep(TRIMS_EVERY_S + 5)
+        assert memory_mib(pid_of_proxy(server), "VmHWM") > 250, "it held none of them"
+        assert memory_mib(pid_of_proxy(server), "VmRSS") < 200
 
 
 def test_a_message_that_is_too_large_is_refused(closed_server):
@@ -263,7 +284,7 @@ def test_a_body_is_bounded_compressed_and_decompressed(tiny_server, headers, bod
     with contextlib.closing(connection):
         connection.request("POST", INFER, body=body(), headers=headers)
         assert connection.getresponse().status == status
-    assert max(map(peak_mib, processes_of(tiny_server))) < 1024
+    assert max(memory_mib(process, "VmHWM") for process in processes_of(tiny_server)) < 1024
 
 
 def test_a_packed_body_is_answered(tiny_server):
@@ -429,9 +450,9 @@ def processes_of(server):
     ]
 
 
-def peak_mib(pid):
-    """What a process had resident at most."""
+def memory_mib(pid, measure):
+    """What a process has resident, `VmRSS`, or had at most, `VmHWM`."""
     for line in read_if_there(Path(f"/proc/{pid}/status")).decode().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{measure}:"):
             return int(line.split()[1]) / 1024
     return 0.0
