@@ -57,6 +57,18 @@ def test_a_triton_that_is_killed_is_started_again_and_no_request_is_lost(kept):
     server.check()
 
 
+def test_a_triton_that_somebody_ends_is_started_again_and_no_request_is_lost(kept):
+    """While it ends, it says that there are no such models; after a pause it may end by itself."""
+    server, client, events = kept
+
+    signal_triton(server, signal.SIGTERM)
+
+    while len(events) < 2:
+        assert is_answered(client)
+    assert events[1].startswith("ready again after ")
+    server.check()
+
+
 def test_a_process_of_a_model_that_is_killed_is_replaced(kept):
     server, client, events = kept
     os.kill(next(iter(models_of(server))), signal.SIGKILL)

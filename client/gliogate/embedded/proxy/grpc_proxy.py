@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from .admission import TooLargeError
-from .inference import Inference, RefusedError
+from .inference import ENDING, Inference, RefusedError
 from .settings import MESSAGE_BYTES, NO_TOKEN, Settings
 
 if TYPE_CHECKING:
@@ -133,6 +133,14 @@ class GrpcProxy:
         else:
             self._inference.succeeded()
 
+    async def _is_ending(self) -> bool:
+        """Whether Triton ends: of a request it then only says that there is no such model."""
+        try:
+            await self._triton.unary_unary(f"{_TRITON}ServerReady")(b"", timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            return bool(error.details() == ENDING)
+        return False
+
     def _is_there(self) -> bool:
         return self._triton.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
@@ -190,9 +198,12 @@ class GrpcProxy:
             if not self._inference.hold_s and not _is_listened_on(self._settings.grpc_socket):
                 # This process is about to end with Triton, and a connection that breaks is what balancers understand.
                 await asyncio.sleep(LAST_S)
-            if _is_failure_inside(error) and self._inference.failed(error.details() or ""):
+            reason = error.details() or ""
+            if error.code() is grpc.StatusCode.NOT_FOUND and await self._is_ending():
+                reason = ENDING
+            if (reason == ENDING or _is_failure_inside(error)) and self._inference.failed(reason):
                 # What is gone may be back: a client may ask again.
-                await _abort(context, grpc.StatusCode.UNAVAILABLE, error.details())
+                await _abort(context, grpc.StatusCode.UNAVAILABLE, reason)
             raise
         self._inference.succeeded()
         return answer

@@ -24,8 +24,11 @@ RETURNING: Final = 32
 
 _LOOKS_EVERY_S: Final = 0.05
 
-_GONE: Final = re.compile(r"(\w+: )?Stub process ('\S+' )?is not healthy")
-"""How Triton begins to say that a process of its own has ended, or does not move; later on come callers' words."""
+ENDING: Final = "Server exiting"
+"""What a Triton says that ends."""
+_GONE: Final = re.compile(rf"(\w+: )?(Stub process ('\S+' )?is not healthy|{ENDING}$)")
+"""How Triton begins to say that a process of its own has ended, or does not move, or that it ends; later on come
+callers' words."""
 
 
 class RefusedError(Exception):
@@ -89,7 +92,7 @@ class Inference:
         self._progress.answered()
 
     def failed(self, reason: str) -> bool:
-        """Triton failed one by its own fault; returns whether it has lost a process, and is to be started again."""
+        """Triton failed one by its own fault; returns whether it lost a process or ends, and is to be started again."""
         if not _GONE.match(reason):
             self._progress.failed()
             return False
