@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -14,7 +15,7 @@ from .inference import ENDING, Inference, RefusedError
 from .settings import MESSAGE_BYTES, NO_TOKEN, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from .progress import Progress
 
@@ -58,6 +59,8 @@ _PASSED_ON: Final = ("traceparent", "tracestate")
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; grpc comes without types."""
+Messages: TypeAlias = Any
+"""What a client sends: asynchronously iterable, over bytes."""
 Ask: TypeAlias = "Callable[[Any, bytes, Context], Awaitable[bytes]]"
 
 
@@ -156,7 +159,7 @@ class GrpcProxy:
     def _passing(self, method: str, ask: Ask) -> grpc.RpcMethodHandler:
         call = self._triton.unary_unary(method)
 
-        async def handle(messages: AsyncIterator[bytes], context: Context) -> bytes:
+        async def handle(messages: Messages, context: Context) -> bytes:
             message = await self._read(messages, context)
             if method in NOT_READY and self._progress.is_in_doubt:
                 return NOT_READY[method]
@@ -168,10 +171,12 @@ class GrpcProxy:
         # As a stream of one message: so it is this function that has it read.
         return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _read(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+    async def _read(self, messages: Messages, context: Context) -> bytes:
         try:
-            async with asyncio.timeout(ARRIVES_WITHIN_S), self._reading:
-                async for message in messages:
+            # Closed, or the collector would do it, which may run on a stack that is full of nested JSON.
+            async with asyncio.timeout(ARRIVES_WITHIN_S), self._reading, aclosing(aiter(messages)) as arriving:
+                message: bytes
+                async for message in arriving:
                     return message
         except TimeoutError:
             late = f"the request did not arrive within {ARRIVES_WITHIN_S:g} s"
@@ -233,7 +238,7 @@ def _is_listened_on(path: str) -> bool:
 
 
 def _refusing(status: grpc.StatusCode, details: str) -> grpc.RpcMethodHandler:
-    async def refuse(_: AsyncIterator[bytes], context: Context) -> bytes:
+    async def refuse(_: Messages, context: Context) -> bytes:
         await _abort(context, status, details)  # The message is not even read.
 
     return grpc.stream_unary_rpc_method_handler(refuse)

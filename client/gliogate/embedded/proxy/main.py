@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -120,6 +121,7 @@ async def _run(settings: Settings) -> None:
 
 def _trim_memory() -> None:
     """Gives back what a burst of requests took; the allocator would keep hundreds of MiB until the next one."""
+    gc.collect()  # Requests that failed hang in their errors' frames.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Of glibc alone.
     if trim is not None:
         trim(0)
