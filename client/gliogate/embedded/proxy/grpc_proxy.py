@@ -47,7 +47,6 @@ READING: Final = 128
 ARRIVES_WITHIN_S: Final = 30.0
 """Whoever sends more slowly keeps others out."""
 
-DRAINS_WITHIN_S: Final = 60.0
 LOOKS_EVERY_S: Final = 0.1
 LAST_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 10.0
@@ -72,6 +71,7 @@ class GrpcProxy:
         self._inference = inference
         self._progress = progress
         self._reading = asyncio.Semaphore(READING)
+        self._is_draining = False
         self._triton = grpc.aio.insecure_channel(
             f"unix:{settings.grpc_socket}",
             options=[
@@ -116,9 +116,12 @@ class GrpcProxy:
         """Answers."""
         await self._server.start()
 
-    async def drain(self) -> None:
-        """Takes no more calls, and tells clients so; those that are under way may end."""
-        await self._server.stop(DRAINS_WITHIN_S)
+    def drain(self) -> None:
+        """Takes no more requests; those that are under way may end.
+
+        Not by gRPC's own means: they cancel what comes at that moment, and CANCELLED tells nobody to try elsewhere.
+        """
+        self._is_draining = True
 
     async def wait_until_triton_is_gone(self) -> None:
         """Returns when Triton, which was there, cannot be reached any more."""
@@ -150,6 +153,8 @@ class GrpcProxy:
     def _handler(self, method: str, metadata: dict[str, str | bytes]) -> grpc.RpcMethodHandler:
         if method not in HEALTH and not self._settings.lets_in(metadata.get("authorization", "")):
             return _refusing(grpc.StatusCode.UNAUTHENTICATED, NO_TOKEN)
+        if method == INFER and self._is_draining:
+            return _refusing(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         if method == INFER:
             return self._passing(method, self._infer)
         if method in HEALTH | DESCRIBING:
@@ -161,7 +166,7 @@ class GrpcProxy:
 
         async def handle(messages: Messages, context: Context) -> bytes:
             message = await self._read(messages, context)
-            if method in NOT_READY and self._progress.is_in_doubt:
+            if method in NOT_READY and (self._is_draining or self._progress.is_in_doubt):
                 return NOT_READY[method]
             try:
                 return await ask(call, message, context)

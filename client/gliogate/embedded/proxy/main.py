@@ -92,7 +92,7 @@ async def _run(settings: Settings) -> None:
                 tasks.add(asyncio.create_task(serve()))
         elif what == STOPPING:
             inference.stopping()
-            tasks.add(asyncio.create_task(proxy.drain()))
+            proxy.drain()
 
     def listen() -> None:
         for line in sys.stdin:
