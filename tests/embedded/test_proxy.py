@@ -412,9 +412,9 @@ def test_streams_are_closed(closed_server):
     assert "ModelStreamInfer is closed on an embedded server" in error.value.details()
 
 
+@pytest.mark.parametrize("words", ["Stub process 'brain_tumor_0_0' is not healthy", "Server exiting"])
 @pytest.mark.parametrize("field", ["model_name", "model_version", "id"])
-def test_no_words_of_a_stranger_have_triton_started_again(tiny_repository, field):
-    words = "Stub process 'brain_tumor_0_0' is not healthy"
+def test_no_words_of_a_stranger_have_triton_started_again(tiny_repository, field, words):
     request = service_pb2.ModelInferRequest(**{"model_name": contract.ENSEMBLE.name, field: words})
     request.inputs.add(name=words, datatype="UINT8", shape=[1, 256, 256, 3])
     request.outputs.add(name=words)
