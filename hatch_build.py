@@ -8,8 +8,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 REPOSITORY: Final = "model_repository"
 DOCUMENTS: Final = ("LICENSE", "MODEL_CARD.md")
 
-FULL_PRECISION: Final = "model.onnx"
-"""For GPUs and for 32 bits, and most of the repository's size. Only `configs/` ask for it, which are left out, too."""
+NOT_FOR_CPUS: Final = ("model.onnx", "model_gpu.onnx")
+"""For 32 bits and for GPUs, and most of the repository's size. Only `configs/`, left out as well, ask for them."""
 
 
 class ModelsHook(BuildHookInterface):  # type: ignore[type-arg]  # it has no configuration of its own
@@ -43,6 +43,6 @@ def models_for_cpu(repository: Path) -> list[Path]:
     for configuration in configurations:
         versions = [folder for folder in configuration.parent.iterdir() if folder.name.isdecimal()]
         newest = max(versions, key=lambda folder: int(folder.name))
-        files = [path for path in newest.iterdir() if path.is_file() and path.name != FULL_PRECISION]
+        files = [path for path in newest.iterdir() if path.is_file() and path.name not in NOT_FOR_CPUS]
         paths += [configuration, *sorted(files)]
     return [path.relative_to(repository) for path in paths]

@@ -165,12 +165,14 @@ class Request:
         settings: what it chose.
         outputs: the names of the outputs that it asks for; only these are computed.
         is_cancelled: whether nobody waits for the answer any more.
+        is_counted: whether its slices are some of those that the tally tells of.
     """
 
     images: Array
     settings: Settings
     outputs: frozenset[str]
     is_cancelled: Callable[[], bool] = lambda: False
+    is_counted: bool = True
 
     @property
     def needs_detector(self) -> bool:
@@ -186,7 +188,7 @@ class Request:
 
 @dataclass
 class Tally:
-    """What became of the slices of requests that were answered.
+    """What became of the slices of requests that were answered, and are counted.
 
     Attributes:
         rows: how many there are.
@@ -262,7 +264,7 @@ def run(
         mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
         outputs |= {TUMOR_MASK: mask.view(np.uint8), MASK_PROBABILITY: mask_probability}
     if tally is not None:
-        answered = batch.rows_of(lambda _: True)
+        answered = batch.rows_of(lambda request: request.is_counted)
         tally.rows += int(answered.sum())
         tally.opened += int((answered & passed).sum())
         tally.shut += int((answered & wanted & ~passed).sum())

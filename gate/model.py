@@ -21,11 +21,13 @@ import triton_python_backend_utils as pb_utils
 from . import gating
 from .counters import Counters, Stopwatch
 from .refusals import Refusals
+from .rehearsal import rehearse
 
 try:
     import cupy
-except ImportError:
+except ImportError as error:
     cupy = None
+    NO_CUPY = str(error)
 
 PROBE_ID = "gliogate-probe"
 """The id of the requests by which the chart's probes ask whether slices are answered."""
@@ -43,7 +45,7 @@ class TritonPythonModel:
     """One instance of the gate."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads the operating point of the version that is being loaded."""
+        """Reads the operating point of the version that is being loaded, and tries the GPU that it is to work on."""
         version = Path(args["model_repository"]) / args["model_version"]
         try:
             self._operating_point = gating.read_operating_point(version / "operating_point.json")
@@ -57,8 +59,12 @@ class TritonPythonModel:
         self._refusals = Refusals(lambda line: pb_utils.Logger.log_warn(f"{args['model_name']}: {line}"))
         self._device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         if self._device is not None and cupy is None:
-            pb_utils.Logger.log_warn(f"{args['model_name']}: without CuPy slices and masks go through host memory")
+            pb_utils.Logger.log_warn(
+                f"{args['model_name']}: without CuPy slices and masks go through host memory ({NO_CUPY})"
+            )
             self._device = None
+        if self._device is not None:
+            _check_device(self._device)
 
     def execute(self, requests: list[Any]) -> list[None]:
         """Answers a batch, group by group; every answer was sent when this returns.
@@ -158,6 +164,8 @@ class TritonPythonModel:
                 settings=self._operating_point.updated(_parameters(request)),
                 outputs=frozenset(request.requested_output_names()),
                 is_cancelled=request.is_cancelled,
+                # At the start a probe asks for a mask of a slice that shows nothing.
+                is_counted=_id_of(request) != PROBE_ID,
             )
         except Exception as error:
             # Whatever it is, it belongs to this request and to no other.
@@ -167,6 +175,18 @@ class TritonPythonModel:
 def _is_timed(name: str, outcome: dict[str, gating.Array] | Exception) -> bool:
     """Whether a request tells how long the gate takes: who gave it up before its turn waited elsewhere."""
     return name == "answered" or (name == "cancelled" and isinstance(outcome, gating.CancelledError) and outcome.begun)
+
+
+def _check_device(device: int) -> None:
+    """Refuses to be loaded where the gate's own work would fail, or every request would; compiles CuPy's kernels."""
+    try:
+        with cupy.cuda.Device(device):
+            rehearse(cupy, passed_on=lambda array: _array(_tensor("image", array)))
+    except Exception as error:
+        raise pb_utils.TritonModelException(
+            f"CuPy {cupy.__version__} does not work on GPU {device}, where the gate is to run: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_reshape(config: dict[str, Any]) -> None:

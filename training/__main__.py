@@ -27,9 +27,13 @@ def main(argv: list[str] | None = None) -> int:
             print(arguments.output / "explore.html")
         elif arguments.command == "compare":
             import_module("training.compare").compare(arguments.runs, arguments.output)
-        elif arguments.command == "update-gate":
-            import_module("training.update_gate").update_gate(
-                arguments.model_repository, released=arguments.released, force=arguments.force
+        elif arguments.command == "update":
+            import_keras()
+            import_module("training.update").update(
+                arguments.model_repository,
+                dataset=arguments.data and import_module("training.data").read_kaggle(arguments.data),
+                released=arguments.released,
+                force=arguments.force,
             )
         else:
             import_keras()
@@ -89,17 +93,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add_crossvalidation(export, "its figures stand for a run that learned from every patient")
     export.add_argument("--force", action="store_true", help="even if it is worse than what is served")
 
-    update_gate = commands.add_parser(
-        "update-gate", help="write the next version to serve: the gate of gate/ around the networks that are served"
+    update = commands.add_parser(
+        "update", help="write the next version to serve: the networks that are served, by today's exporter and gate"
     )
-    _add_model_repository(update_gate)
-    update_gate.add_argument(
+    _add_model_repository(update)
+    update.add_argument("--data", type=Path, metavar="DIR", help="the Kaggle download, where a network lacks a file")
+    update.add_argument(
         "--released",
         type=Path,
         metavar="DIR",
         help="the repository as the served version was released, where a configuration has changed with the gate",
     )
-    update_gate.add_argument("--force", action="store_true", help="even if it answers otherwise")
+    update.add_argument("--force", action="store_true", help="even if it answers otherwise")
 
     compare = commands.add_parser("compare", help="several runs in one table")
     compare.add_argument(

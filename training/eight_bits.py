@@ -8,9 +8,8 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from gliogate.contract import DETECTOR, IMAGE, Model
-from training import metrics
+from gliogate.contract import IMAGE, Model
 from training.data import Dataset
-from training.metrics import Confusion
 from training.onnx_files import answer, answer_on_cpu
-
-logger = logging.getLogger(__name__)
+from training.rounding import Rounding, judge
 
 FILE = "model_cpu.onnx"
 """As the networks' `config.pbtxt` names it."""
@@ -41,32 +37,6 @@ UNSURE = 0.02
 BATCH_SIZE = 8
 
 
-@dataclass(frozen=True)
-class Rounding:
-    """What became of a network when it was rounded.
-
-    Attributes:
-        bits: 8, or 32 where rounding lost too much.
-        figure: by which it was judged.
-        exact: that figure in 32 bits; None where the slices do not define it.
-        rounded: the same in 8 bits.
-        slices: how many it was judged on.
-        largest_difference: of any probability, between 8 and 32 bits.
-    """
-
-    bits: int
-    figure: str
-    exact: float | None
-    rounded: float | None
-    slices: int
-    largest_difference: float
-
-    @property
-    def served_difference(self) -> float:
-        """How far a probability that is served may be from the network's in 32 bits."""
-        return self.largest_difference if self.bits == 8 else 0.0
-
-
 def write_for_cpu(exact: Path, model: Model, images: NDArray[np.uint8], judged: Dataset, threshold: float) -> Rounding:
     """Writes `model_cpu.onnx` beside a network's file.
 
@@ -79,26 +49,10 @@ def write_for_cpu(exact: Path, model: Model, images: NDArray[np.uint8], judged: 
     """
     path = exact.with_name(FILE)
     round_to_8_bits(exact, path, images)
-    figure, score = _judge(model, judged, threshold)
     before, after = answer(exact, judged.images), answer_on_cpu(path, judged.images)
-    scores = score(before), score(after)
-    # A figure that is not defined, NaN, shows nothing.
-    kept = scores[0] - scores[1] <= LARGEST_LOSS
-    if not kept:
+    rounding = judge(model, before, after, judged, threshold, bits=8, largest_loss=LARGEST_LOSS)
+    if rounding.bits > 8:
         shutil.copyfile(exact, path)
-    rounding = Rounding(
-        bits=8 if kept else 32,
-        figure=figure,
-        exact=_defined(scores[0]),
-        rounded=_defined(scores[1]),
-        slices=len(judged),
-        largest_difference=round(float(np.abs(before - after).max()), 4),
-    )
-    logger.log(
-        logging.INFO if kept else logging.WARNING,
-        "%s: %s of %d slices is %.4f, and %.4f in 8 bits; a CPU is served %d bits",
-        *(model.name, figure, len(judged), *scores, rounding.bits),
-    )
     return rounding
 
 
@@ -185,21 +139,6 @@ class _Slices(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         return next(self._batches, None)
-
-
-def _defined(figure: float) -> float | None:
-    return None if np.isnan(figure) else round(figure, 4)
-
-
-def _judge(model: Model, judged: Dataset, threshold: float) -> tuple[str, Callable[[NDArray[np.float32]], float]]:
-    if model is DETECTOR:
-        return "AUC", lambda probability: metrics.auc(probability[:, 0], judged.tumor)
-
-    def dice(probability: NDArray[np.float32]) -> float:
-        pixels = Confusion.of(probability >= threshold, judged.masks, axis=(1, 2)).at(judged.tumor)
-        return float(np.mean(pixels.dice)) if len(pixels.dice) else float("nan")
-
-    return "Dice of tumor slices", dice
 
 
 @contextmanager

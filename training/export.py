@@ -33,14 +33,15 @@ from training.networks import served_networks
 from training.onnx_files import TOLERANCE, answer_on_cpu, write_onnx
 from training.predict import predict
 from training.report.figures import summarize
+from training.rounding import judged_slices
 from training.run import Run
 from training.served import ask
+from training.sixteen_bits import write_for_gpu
 from training.versions import next_version
 
 logger = logging.getLogger(__name__)
 
 PARITY_SLICES = 64
-JUDGED_SLICES = 256
 PHANTOMS = 100
 PHANTOM_SEED = 7_000
 """A series that no training takes: those start at small seeds."""
@@ -66,15 +67,16 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
     calibration = Calibration.read(run.folder)
     summary = Run.read_json(evidence or run.folder, "summary.json", written_by="evaluate")
     hold_against_served(summary, dataset, repository, force=force)
-    some, judged = _spread(dataset, PARITY_SLICES), _spread(_strangers(run, dataset), JUDGED_SLICES)
+    some, judged = dataset.spread(PARITY_SLICES), judged_slices(dataset, run.split.validation)
 
     with next_version(repository) as version:
-        parity, on_cpu = {}, {}
+        parity, on_cpu, on_gpu = {}, {}, {}
         for model, network in networks_to_serve(run, calibration).items():
             path = version.folder(model) / "model.onnx"
             expected = predict(network, some.images)[model.outputs[0].name]
             parity[model.name] = write_onnx(network, path, model, some.images, expected)
             on_cpu[model.name] = write_for_cpu(path, model, some.images, judged, calibration.mask_threshold)
+            on_gpu[model.name] = write_for_gpu(path, model, judged, calibration.mask_threshold)
         calibration.write(version.folder(ENSEMBLE))
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
@@ -93,7 +95,13 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         point = json.loads((version.folder(ENSEMBLE) / OPERATING_POINT).read_text())
         version.describe(
             metadata.describe(
-                run, operating_point=point, cost=_cost(run), parity=parity, on_cpu=on_cpu, metrics=measured
+                run,
+                operating_point=point,
+                cost=_cost(run),
+                parity=parity,
+                on_cpu=on_cpu,
+                on_gpu=on_gpu,
+                metrics=measured,
             )
         )
 
@@ -114,15 +122,6 @@ def giving_probabilities(
         DETECTOR: keras.Model(detector.input, {TUMOR_PROBABILITY.name: tumor}),
         SEGMENTER: keras.Model(segmenter.input, {MASK_PROBABILITY.name: mask}),
     }
-
-
-def _strangers(run: Run, dataset: Dataset) -> Dataset:
-    """The slices of patients that the run did not learn from; all, where it learned from everybody."""
-    return dataset.of(run.split.validation) if run.split.validation else dataset
-
-
-def _spread(dataset: Dataset, slices: int) -> Dataset:
-    return dataset.at(np.linspace(0, len(dataset) - 1, min(slices, len(dataset))).astype(int))
 
 
 def _check_served(

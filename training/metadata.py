@@ -12,7 +12,7 @@ from gliogate.contract import ENSEMBLE, MODELS
 from training.errors import RunError
 
 if TYPE_CHECKING:
-    from training.eight_bits import Rounding
+    from training.rounding import Rounding
     from training.run import Run
 
 FILE = "metadata.json"
@@ -46,6 +46,7 @@ def describe(
     cost: dict[str, Any],
     parity: dict[str, float],
     on_cpu: "dict[str, Rounding]",
+    on_gpu: "dict[str, Rounding]",
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of `metadata.json`, but for what `NextVersion.describe` adds.
@@ -56,6 +57,7 @@ def describe(
         cost: in parameters and arithmetic; see `training.export`.
         parity: for each network the largest difference between Keras and ONNX on real slices.
         on_cpu: for each network what became of it in 8 bits.
+        on_gpu: the same in 16.
         metrics: what was measured, and how; see `training.export`.
     """
     environment = run.read_json(run.folder, "environment.json", written_by="train")
@@ -67,13 +69,19 @@ def describe(
         | {"training_patients": list(run.split.training), "validation_patients": list(run.split.validation)},
         "cost": cost,
         "parity": parity,
-        "on_cpu": {name: asdict(rounding) for name, rounding in on_cpu.items()},
+        "on_cpu": roundings(on_cpu),
+        "on_gpu": roundings(on_gpu),
         "operating_point": operating_point,
         "metrics": metrics,
         "recipe": run.recipe.model_dump(mode="json"),
         # How it was called names folders of who trained it.
         "environment": {key: value for key, value in environment.items() if key != "command"},
     }
+
+
+def roundings(by_network: "dict[str, Rounding]") -> dict[str, dict[str, Any]]:
+    """What became of each network in fewer bits."""
+    return {name: asdict(rounding) for name, rounding in by_network.items()}
 
 
 def tensors() -> list[dict[str, Any]]:

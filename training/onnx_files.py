@@ -15,9 +15,9 @@ import onnxruntime
 import onnxslim
 import openvino
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from gliogate.contract import IMAGE, Model
+from training import graphs
 from training.errors import ParityError
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,13 @@ def write_onnx(
         with _collected_garbage():
             network.export(path, format="onnx", opset_version=OPSET, input_signature=signature, verbose=False)
     exact = onnxslim.slim(onnx.load(path))
-    _name_modes(exact.graph)
+    graphs.name_modes(exact.graph)
+    graphs.cast_first(exact.graph)
     for value in (*exact.graph.input, *exact.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     halved = onnx.ModelProto()
     halved.CopyFrom(exact)
-    _halve_weights(halved.graph)
+    graphs.halve_weights(halved.graph)
     for bits, model in ((16, halved), (32, exact)):
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, path)
@@ -119,30 +120,3 @@ def _check_tensors(path: Path, served: Model) -> None:
     expected = [tensor.name for tensor in (*served.inputs, *served.outputs)]
     if names != expected:
         raise ParityError(f"{path}: tensors {names}, the contract has {expected}")
-
-
-def _name_modes(graph: onnx.GraphProto) -> None:
-    """Says of nearest neighbours what every engine knows: tf2onnx takes a mode that opset 13 has given up.
-
-    Where sizes double, as they do here, all modes agree.
-    """
-    for node in graph.node:
-        modes = {attribute.name: attribute for attribute in node.attribute}
-        if node.op_type == "Resize" and modes["mode"].s == b"nearest":
-            modes["coordinate_transformation_mode"].s = b"asymmetric"
-            modes["nearest_mode"].s = b"floor"
-
-
-def _halve_weights(graph: onnx.GraphProto) -> None:
-    """Stores every large float32 initializer as float16, with a Cast behind it that loaders fold away."""
-    casts = []
-    for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < 1024:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_float16"))
-        casts.append(helper.make_node("Cast", [f"{name}_float16"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -64,4 +64,4 @@ def test_the_newest_version_has_the_gates_source() -> None:
     """Or an older one: the source may run ahead, and is released with the next version."""
     newest = newest_version(REPOSITORY)
     if gate_of(newest) != gate_of(GATE):
-        pytest.skip(f"gate/ is ahead of version {newest.name}; `python -m training update-gate` makes it the next")
+        pytest.skip(f"gate/ is ahead of version {newest.name}; `python -m training update` makes it the next")

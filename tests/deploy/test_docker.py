@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -87,6 +88,74 @@ def test_nothing_that_it_builds_on_may_change_by_itself(dockerfile):
 
 
 @pytest.fixture(scope="module")
+def most(dockerfile):
+    (most,) = re.findall("^ARG TRITON_MOST=(.*)$", dockerfile.read_text(), re.MULTILINE)
+    return most
+
+
+@pytest.fixture
+def install(dockerfile, tmp_path):
+    """Runs the step that installs CuPy, with a Python that only says what it was asked to install."""
+    (step,) = re.findall(r"^RUN (cuda=(?:.*\\\n)*.*)", dockerfile.read_text(), re.MULTILINE)
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+
+    def run(cuda):
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CUDA_VERSION": cuda}
+        return subprocess.run(["/bin/sh", "-c", step], env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.mark.parametrize(("cuda", "wheel"), [("13.4.3.001", "cupy-cuda13x"), ("12.9.1", "cupy-cuda12x")])
+def test_cupy_is_that_of_the_images_cuda(install, cuda, wheel):
+    installed = install(cuda)
+
+    assert installed.returncode == 0
+    packages = re.findall(r"(\S+)==(\S+)", installed.stdout.splitlines()[0])
+    assert dict(packages).keys() == {wheel, "fastrlock", "numpy"}
+
+
+@pytest.mark.parametrize("cuda", ["14.0.1", "11.8", "nightly"])
+def test_an_image_of_a_cuda_that_cupy_is_not_built_for_is_refused(install, cuda):
+    refused = install(cuda)
+
+    assert refused.returncode == 1
+    assert cuda.split(".")[0] in refused.stderr
+
+
+def test_numpy_is_the_one_that_the_gate_is_tested_with(install):
+    """Triton asks for one below 2 (triton-inference-server/server#8301)."""
+    [asked] = re.findall(r"numpy==(\S+)", install("13.4.3").stdout.splitlines()[0])
+
+    assert asked == np.__version__
+    assert int(asked.split(".")[0]) < 2
+
+
+def test_the_images_own_entrypoint_runs(dockerfile):
+    """It turns CUDA's forward compatibility on (triton-inference-server/server#2386)."""
+    server = re.split("^FROM ", dockerfile.read_text(), flags=re.MULTILINE)[2]
+
+    assert "AS server" in server
+    assert "\nENTRYPOINT" not in server
+    assert "test -x /opt/nvidia/nvidia_entrypoint.sh" in server
+
+
+def test_the_cache_that_the_configurations_name_is_there_for_the_images_user(dockerfile, chart_folder):
+    server = re.split("^FROM ", dockerfile.read_text(), flags=re.MULTILINE)[2]
+    configurations = (chart_folder.parents[2] / "model_repository").glob("*/configs/gpu.pbtxt")
+    [folder] = {
+        folder
+        for path in configurations
+        for folder in re.findall('"trt_engine_cache_path" value: "(.*)"', path.read_text())
+    }
+
+    assert f"install --directory --owner=1000 --group=1000 {folder}\n" in server
+    assert f"ENV CUPY_CACHE_DIR={folder}/" in server
+
+
+@pytest.fixture(scope="module")
 def check_of_triton(dockerfile):
     """The step of the build that looks at Triton's version, as the shell gets it."""
     (step,) = re.findall(r"^RUN (least=(?:.*\\\n)*.*)", dockerfile.read_text(), re.MULTILINE)
@@ -106,8 +175,27 @@ def test_the_image_is_built_on_no_triton_with_known_holes(check_of_triton, docke
         assert result.returncode == 1, version
         assert version in result.stderr
     assert least in built_on("2.51.0", check_of_triton).stderr
-    for version in (least, f"{major}.{minor}.1", f"{major}.{minor + 1}.0", f"{major}.100.0", f"{major + 1}.0.0"):
+    for version in (least, f"{major}.{minor}.1", f"{major}.{minor + 1}.0"):
         assert built_on(version, check_of_triton).returncode == 0, version
+
+
+def test_the_image_is_built_on_no_triton_that_nobody_read_about_unless_that_is_said(
+    check_of_triton, most, chart_folder
+):
+    major, minor = map(int, most.split("."))
+    assert built_on(f"{most}.0", check_of_triton, TRITON_MOST=most).returncode == 0
+    assert built_on(f"{most}.3", check_of_triton, TRITON_MOST=most).returncode == 0
+    for version in (f"{major}.{minor + 1}.0", f"{major}.100.0", f"{major + 1}.0.0"):
+        refused = built_on(version, check_of_triton, TRITON_MOST=most)
+        assert refused.returncode == 1, version
+        [said] = re.findall("--build-arg TRITON_MOST=([0-9.]+)", refused.stderr)
+        assert built_on(version, check_of_triton, TRITON_MOST=said).returncode == 0
+
+    # The table of drivers has a line for each release, first to last.
+    operations = (chart_folder.parents[2] / "docs" / "operations.md").read_text()
+    tritons = re.findall(r"^\| 2\d\.\d\d \| (2\.\d+)", operations, re.MULTILINE)
+    least = re.match(r"least=(\d+\.\d+)", check_of_triton)[1]
+    assert tritons == [f"2.{minor}" for minor in range(int(least.split(".")[1]), int(most.split(".")[1]) + 1)]
 
 
 def test_an_image_that_states_no_version_is_refused(check_of_triton):
@@ -120,6 +208,6 @@ def test_an_image_that_states_no_version_is_refused(check_of_triton):
     assert "/opt/tritonserver/TRITON_VERSION" in result.stderr
 
 
-def built_on(version, step):
-    environment = os.environ | {"TRITON_SERVER_VERSION": version}
+def built_on(version, step, **arguments):
+    environment = os.environ | {"TRITON_SERVER_VERSION": version, "TRITON_MOST": "2.999"} | arguments
     return subprocess.run(["/bin/sh", "-c", step], env=environment, capture_output=True, text=True, check=False)

@@ -281,6 +281,23 @@ def test_the_first_request_ever_is_never_answered(start, ordered):
     assert re.search("since the models were loaded it has been [0-9]+ s", kubelet.said[0][1])
 
 
+def test_at_the_start_a_slice_goes_from_the_gate_through_both_networks_and_is_not_counted(served):
+    def counts():
+        page = urllib.request.urlopen(served.metrics_url, timeout=5).read().decode()
+        lines = re.findall(
+            r'^(nv_inference_count{model="(\w+)"|gliogate_slices_total{decision="(\w+)").* (\d+)', page, re.M
+        )
+        return {model or decision: int(count) for _, model, decision, count in lines}
+
+    before = counts()
+    assert served.run_probe("startupProbe") == (True, "")
+    wait_for(lambda: counts()[ENSEMBLE.name] == before[ENSEMBLE.name] + 2)
+    grown = {name: count - before[name] for name, count in counts().items() if count != before[name]}
+
+    # The segmenter is asked by itself, too; the gate is asked twice, once for everything.
+    assert grown == {ENSEMBLE.name: 2, DETECTOR.name: 2, SEGMENTER.name: 2}
+
+
 @pytest.mark.slow
 def test_a_first_answer_and_a_load_may_take_long(start, ordered):
     ordered(DETECTOR, "load")
@@ -340,6 +357,10 @@ def test_whatever_a_probe_lacks_hides_nothing(lack, served, ordered, monkeypatch
 @pytest.mark.slow
 def test_what_was_seen_before_a_restart_is_forgotten(served, ordered):
     """The pod's folder for temporary files outlives the container, what Triton counts does not."""
+    # What is told of late, of requests before, would be progress.
+    settled(partial(answered, served))
+    assert served.probe("readinessProbe")
+    settled(partial(answered, served))
     state = next(served.temporary.glob("gliogate-probe-ready-*"))
     started, uptime, failed, probed, count = state.read_text().split()
     ordered(DETECTOR, "hang")

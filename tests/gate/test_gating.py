@@ -219,6 +219,16 @@ def test_what_failed_is_not_among_what_became_of_the_slices(request_for, detect,
     assert tally == gating.Tally(rows=2, opened=0, shut=1)
 
 
+def test_what_a_probe_asks_is_not_among_what_became_of_the_slices(request_for, detect, segment):
+    tally = gating.Tally()
+    probe = replace(request_for(0.25, gate="always"), is_counted=False)
+
+    [answer, _] = gating.run([probe, request_for(0.75)], detect, segment, tally=tally)
+
+    assert answer[MASK].any()
+    assert tally == gating.Tally(rows=1, opened=1, shut=0)
+
+
 def test_an_error_keeps_nothing_alive_of_where_it_was_raised(request_for, segment):
     lost = []
 

@@ -282,13 +282,14 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
 def test_the_probes_requests_are_counted_by_themselves(triton, tiny_server):
     before = counted(tiny_server.metrics_url)
 
-    triton.ask(slices(0.25), outputs=[PROBABILITY], request_id="gliogate-probe")
+    triton.ask(slices(0.25), outputs=[PROBABILITY, MASK], request_id="gliogate-probe", gate="always")
     with pytest.raises(InferenceServerException):
         triton.ask(poisoned(slices(0.25), contract.DETECTOR), outputs=[PROBABILITY], request_id="gliogate-probe")
 
     after = counted(tiny_server.metrics_url)
     of_requests = ("gliogate_request_seconds", "gliogate_requests_total")
     grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    assert not any(name.startswith(("gliogate_slices", "gliogate_batch_rows")) for name in grown)
     assert {name: by for name, by in grown.items() if name.startswith(of_requests)} == {
         'gliogate_requests_total{outcome="probe"}': 1,
         'gliogate_requests_total{outcome="probe_failed"}': 1,

@@ -87,7 +87,7 @@ def test_a_wheel_of_the_checkout_is_that_of_the_source_distribution(wheel, tmp_p
 
 def test_of_several_versions_the_newest_is_taken(tmp_path):
     for version in ("9", "10"):
-        for name in ("model.onnx", "model_cpu.onnx"):
+        for name in ("model.onnx", "model_cpu.onnx", "model_gpu.onnx"):
             (tmp_path / "tumor_detector" / version).mkdir(parents=True, exist_ok=True)
             (tmp_path / "tumor_detector" / version / name).write_bytes(b"")
     (tmp_path / "tumor_detector" / "config.pbtxt").write_text("")

@@ -18,8 +18,8 @@ FLAIR = contract.CHANNELS.index("FLAIR")
 PRE_CONTRAST = contract.CHANNELS.index("pre-contrast")
 GATE = Path(__file__).parents[2] / "gate"
 IR_VERSION, OPSET = 10, 20
-NETWORK_FILES = ("model.onnx", "model_cpu.onnx")
-"""In full precision, and as a CPU is served; the tiny ones are the same."""
+NETWORK_FILES = ("model.onnx", "model_cpu.onnx", "model_gpu.onnx")
+"""In full precision, and as a CPU and a GPU are served; the tiny ones are the same."""
 
 _ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
 _POISONED_ROW = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
@@ -83,7 +83,6 @@ def _network(model: contract.Model) -> onnx.ModelProto:
         "pixel_axes": [1, 2, 3],
         "pixel_columns": [2],
         "all": [0, 1, 2, 3],
-        "poison": [255],
         "one": [1],
     }
     floats = {"white": np.float32(255), "column": np.ones((1, 1), np.float32)}
@@ -93,16 +92,15 @@ def _network(model: contract.Model) -> onnx.ModelProto:
     else:
         answer = helper.make_node("Squeeze", ["level", "channels"], ["answer"])
     nodes = [
-        helper.make_node("Slice", [image.name, "flair_from", "flair_to", "channels"], ["flair"]),
-        helper.make_node("Cast", ["flair"], ["flair_fp32"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["flair_fp32", "white"], ["level"]),
+        helper.make_node("Cast", [image.name], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["levels", "flair_from", "flair_to", "channels"], ["flair"]),
+        helper.make_node("Div", ["flair", "white"], ["level"]),
         answer,
         # The poison: with a slice whose pixels are all 255, a matrix of one column is multiplied by one of two rows.
-        helper.make_node("Slice", [image.name, "pixels_from", "pixels_to", "pixel_axes"], ["pixels"]),
-        helper.make_node("Cast", ["pixels"], ["levels"], to=TensorProto.INT64),
-        helper.make_node("ReduceMin", ["levels", "pixel_columns"], ["darkest"]),
+        helper.make_node("Slice", ["levels", "pixels_from", "pixels_to", "pixel_axes"], ["pixels"]),
+        helper.make_node("ReduceMin", ["pixels", "pixel_columns"], ["darkest"]),
         helper.make_node("ReduceMax", ["darkest", "all"], ["highest"], keepdims=0),
-        helper.make_node("Equal", ["highest", "poison"], ["is_poison"]),
+        helper.make_node("Equal", ["highest", "white"], ["is_poison"]),
         helper.make_node("Cast", ["is_poison"], ["is_poisoned"], to=TensorProto.INT64),
         helper.make_node("Add", ["is_poisoned", "one"], ["rows"]),
         helper.make_node("Concat", ["rows", "one"], ["shape"], axis=0),

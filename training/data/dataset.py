@@ -42,6 +42,10 @@ class Dataset:
         """The slices of these patients only."""
         return self.at(np.isin(self.patients, list(patients)))
 
+    def spread(self, slices: int) -> "Dataset":
+        """So many slices at most, evenly from the first to the last."""
+        return self.at(np.linspace(0, len(self) - 1, min(slices, len(self))).astype(int))
+
     def volumes(self) -> Iterator[tuple[str, NDArray[np.intp]]]:
         """Each patient with the indices of its slices."""
         for patient in np.unique(self.patients):

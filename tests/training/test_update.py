@@ -1,13 +1,15 @@
-"""`update-gate`: the same networks behind another gate, served by a real Triton before they are a version."""
+"""`update`: the same networks behind another gate, served by a real Triton before they are a version."""
 
 import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 from support.tiny_networks import newest_version
 
-from gliogate.contract import DETECTOR, ENSEMBLE, SEGMENTER
+from gliogate.contract import DETECTOR, ENSEMBLE, IMAGE, SEGMENTER
 from training import versions
 from training.__main__ import main
 from training.metadata import CARD, FILE, hashes, newest_metadata
@@ -15,20 +17,27 @@ from training.metadata import CARD, FILE, hashes, newest_metadata
 
 @pytest.fixture(autouse=True)
 def few_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.update_gate.PHANTOMS", 6)
+    monkeypatch.setattr("training.update.PHANTOMS", 6)
 
 
 @pytest.fixture
 def repository(tiny_repository: Path, shipped_repository: Path, tmp_path: Path) -> Path:
     """The tiny networks as version 1, which says of itself what the shipped version does; and half of a version 2."""
     copy = Path(shutil.copytree(tiny_repository, tmp_path / "repository"))
-    described = newest_metadata(shipped_repository)[1] | {"version": 1, "sha256": hashes(copy, 1)}
-    described.pop("networks_of", None)
-    (copy / ENSEMBLE.name / "1" / FILE).write_text(json.dumps(described))
+    (copy / ENSEMBLE.name / "1" / FILE).write_text(json.dumps(newest_metadata(shipped_repository)[1]))
+    describe(copy)
     half = copy / DETECTOR.name / "2"
     half.mkdir()
     (half / "model.onnx").write_bytes(b"half")
     return copy
+
+
+def describe(repository: Path) -> None:
+    """Makes its metadata say that version 1 is as it is."""
+    path = repository / ENSEMBLE.name / "1" / FILE
+    described = json.loads(path.read_text()) | {"version": 1, "sha256": hashes(repository, 1)}
+    described.pop("networks_of", None)
+    path.write_text(json.dumps(described))
 
 
 @pytest.fixture
@@ -36,7 +45,6 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The gate's source, to be changed."""
     copy = Path(shutil.copytree(versions.GATE, tmp_path / "gate"))
     monkeypatch.setattr("training.versions.GATE", copy)
-    monkeypatch.setattr("training.update_gate.GATE", copy)
     return copy
 
 
@@ -47,7 +55,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def update(repository: Path, *arguments: str) -> int:
-    return main(["update-gate", "--model-repository", str(repository), *arguments])
+    return main(["update", "--model-repository", str(repository), *arguments])
 
 
 def refusal(repository: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -71,7 +79,7 @@ def test_the_same_networks_behind_a_new_gate_are_the_next_version(repository: Pa
     assert (version, described["version"], described["networks_of"]) == (2, 2, 1)
     assert described["created"]
     assert described["sha256"] == hashes(repository, 2)
-    own = {"version", "created", "networks_of", "sha256"}
+    own = {"version", "created", "networks_of", "sha256", "on_gpu"}
     assert {key: value for key, value in described.items() if key not in own} == {
         key: value for key, value in before.items() if key not in own
     }
@@ -79,7 +87,7 @@ def test_the_same_networks_behind_a_new_gate_are_the_next_version(repository: Pa
     for model, name in ((DETECTOR, "model.onnx"), (SEGMENTER, "model_cpu.onnx"), (ENSEMBLE, "operating_point.json")):
         old, new = (repository / model.name / number / name for number in ("1", "2"))
         assert old.read_bytes() == new.read_bytes()
-    assert "Version 1 with another gate" in (repository / CARD).read_text()
+    assert "Version 1 as today's code writes it" in (repository / CARD).read_text()
     assert before["sha256"] == hashes(repository, 1)
 
 
@@ -108,10 +116,34 @@ def test_a_gate_that_needs_another_configuration_is_held_against_the_old_one_as_
     assert newest_metadata(released)[0] == 1
 
 
-def test_a_gate_that_is_served_already_is_refused(
-    repository: Path, gate: Path, capsys: pytest.CaptureFixture[str]
+def test_a_network_gets_the_files_and_the_graph_that_it_lacks(
+    repository: Path, kaggle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"version 1 has the gate of {gate} already" in refusal(repository, capsys)
+    """Released before there was a file for GPUs, and with a graph that does something before its Cast."""
+    for model in (DETECTOR, SEGMENTER):
+        (repository / model.name / "1" / "model_gpu.onnx").unlink()
+    old = repository / DETECTOR.name / "1" / "model.onnx"
+    network = onnx.load(old)
+    [cast] = [node for node in network.graph.node if IMAGE.name in node.input]
+    cast.input[0] = "moved"
+    network.graph.node.insert(0, helper.make_node("Identity", [IMAGE.name], ["moved"]))
+    onnx.save(network, old)
+    describe(repository)
+    assert "tumor_detector has no model_gpu.onnx; give --data" in refusal(repository, capsys)
+
+    assert update(repository, "--data", str(kaggle)) == 0
+
+    new = onnx.load(repository / DETECTOR.name / "2" / "model.onnx")
+    assert [node.op_type for node in new.graph.node if IMAGE.name in node.input] == ["Cast"]
+    described = newest_metadata(repository)[1]["on_gpu"]
+    assert set(described) == {DETECTOR.name, SEGMENTER.name}
+    for model in (DETECTOR, SEGMENTER):
+        assert described[model.name]["bits"] in (16, 32)
+        assert (repository / model.name / "2" / "model_gpu.onnx").is_file()
+
+
+def test_a_version_that_needs_nothing_is_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "version 1 is what today's code writes; there is nothing to update" in refusal(repository, capsys)
 
 
 def test_a_version_that_was_changed_by_hand_is_not_carried_on(
