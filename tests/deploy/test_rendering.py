@@ -301,6 +301,13 @@ def test_recreating_needs_no_second_value(render):
     assert strategy == {"type": "Recreate"}
 
 
+def test_nothing_of_the_chart_replaces_the_entrypoint_of_tritons_image(scenario, pod):
+    _, container = pod(scenario)
+
+    assert "command" not in container
+    assert pod(scenario, image__entrypoint=["/usr/bin/env"])[1]["command"] == ["/usr/bin/env"]
+
+
 def test_extras_go_where_they_belong(pod):
     spec, container = pod(
         extraEnv=[{"name": "A", "value": "1"}],

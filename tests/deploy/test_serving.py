@@ -252,7 +252,7 @@ def test_a_token_that_triton_would_misread_is_refused(token, pod):
     _, container = pod(triton__admin__existingSecret="gliogate-admin")
 
     started = subprocess.run(
-        [*container["command"], "--help"],
+        container["args"],
         env={"GLIOGATE_ADMIN_TOKEN": token},
         capture_output=True,
         text=True,
@@ -260,6 +260,34 @@ def test_a_token_that_triton_would_misread_is_refused(token, pod):
     )
     assert started.returncode == 1
     assert "triton.admin.existingSecret must be of letters" in started.stderr
+
+
+@pytest.mark.parametrize("values", [{}, {"image__entrypoint": ["/usr/bin/env"]}])
+def test_the_images_entrypoint_comes_first_and_triton_has_what_it_has_set(values, pod, tmp_path):
+    """That of NVIDIA's images puts the libraries of CUDA that fit the driver before the others.
+
+    https://github.com/triton-inference-server/server/issues/2386
+    """
+    (tmp_path / "entrypoint").write_text('#!/bin/bash\nexport LD_LIBRARY_PATH=/compat\nexec "$@"\n')
+    (tmp_path / "tritonserver").write_text('#!/bin/sh\necho "$$ ${LD_LIBRARY_PATH:-none} $*"\n')
+    for each in tmp_path.iterdir():
+        each.chmod(0o755)
+    _, container = pod("gpu", **values)
+
+    # As Kubernetes has it: `command` is in place of the image's entrypoint.
+    with subprocess.Popen(
+        [*container.get("command", [tmp_path / "entrypoint"]), *container["args"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        told, _ = process.communicate(timeout=10)
+
+    number, libraries, arguments = told.split(maxsplit=2)
+    # Process 1 of the pod: its signals reach Triton, and the probes look for its children.
+    assert int(number) == process.pid
+    assert libraries == ("none" if values else "/compat")
+    assert "--model-repository=/models" in arguments
 
 
 def test_traces_go_to_the_collector_that_one_value_names(serve, collector, monkeypatch):

@@ -1,4 +1,4 @@
-"""A pod of the chart on this machine: its container's command and arguments, run by the embedded Triton."""
+"""A pod of the chart on this machine: its container's arguments, run by the embedded Triton. No image, no entrypoint."""
 
 import contextlib
 import os
@@ -134,7 +134,7 @@ def served_pod(
     waits: bool = True,
     **values: Any,
 ) -> Iterator[Served]:
-    """Starts the container of a scenario: its command and arguments, but for folders, addresses and ports.
+    """Starts the container of a scenario: its arguments, but for folders, addresses and ports.
 
     Args:
         pod: renders it.
@@ -180,7 +180,7 @@ def served_pod(
     for attempt in range(1, STARTS + 1):
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*guarded, *container["command"], *arguments],
+                [*guarded, *container.get("command", []), *arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

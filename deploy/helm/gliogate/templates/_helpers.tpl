@@ -202,6 +202,7 @@ go whole files only, under their names by renaming. Whatever fails here costs ti
 - name: engine-keeper
   image: {{ include "gliogate.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
+  # Its shell and curl need no CUDA, and so no entrypoint.
   # A sidecar: Triton starts when the startup probe has passed, and it ends after Triton.
   restartPolicy: Always
   securityContext:
