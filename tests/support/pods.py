@@ -1,4 +1,4 @@
-"""A pod of the chart on this machine: its container's arguments, run by the embedded Triton. No image, no entrypoint."""
+"""A pod of the chart on this machine: its container's arguments, run by the embedded Triton. It needs no entrypoint."""
 
 import contextlib
 import os
