@@ -295,6 +295,33 @@ def test_what_is_started_again_has_nothing_to_drain(pod):
         assert container[probe]["terminationGracePeriodSeconds"] < container["lifecycle"]["preStop"]["sleep"]["seconds"]
 
 
+@pytest.mark.parametrize(
+    ("values", "surge"),
+    [
+        ({"replicas": 1}, 0),
+        ({}, 0),
+        ({"scenario": "mig"}, 0),
+        ({"scenario": "keda"}, 0),
+        ({"scenario": "cpu"}, 1),
+        # Who has a GPU to spare says so.
+        ({"scenario": "gpu"}, 1),
+    ],
+)
+def test_a_rollout_needs_no_accelerator_that_is_free(values, surge, render):
+    """A new pod would wait for one, and the old pods for the new one to be ready."""
+    spec = of_kind(render(**values), "Deployment")["spec"]
+
+    assert spec["strategy"].get("rollingUpdate") == {"maxSurge": surge, "maxUnavailable": 1 - surge}
+
+
+def test_a_rollout_may_look_at_a_pod_for_a_while(render):
+    spec = of_kind(render(minReadySeconds=60), "Deployment")["spec"]
+
+    # Kubernetes asks that it gives up later than that.
+    assert (spec["minReadySeconds"], spec["progressDeadlineSeconds"]) == (60, 1560)
+    assert "minReadySeconds" not in of_kind(render(), "Deployment")["spec"]
+
+
 def test_recreating_needs_no_second_value(render):
     strategy = of_kind(render(strategy={"type": "Recreate"}), "Deployment")["spec"]["strategy"]
 
@@ -502,6 +529,26 @@ def test_notes_say_how_to_call_it(chart, scenarios):
     assert "bearer token" in notes(chart, scenarios["edge"])
     assert "40 shards" in notes(chart, scenarios["batch"])
     assert "its report is in the claim reports" in notes(chart, scenarios["loadtest"])
+
+
+def test_notes_say_how_long_one_pod_on_one_gpu_is_missed(chart, scenarios):
+    one = scenarios["minimal"] | {"replicas": 1}
+    told = notes(chart, one)
+
+    assert "leave nobody who serves" in told
+    assert "for up to 130 s" in told
+    assert "minutes, for engines are built each time" in told
+    assert "1200 s at most" in told
+    assert "maxSurge 1 and maxUnavailable 0" in told
+    kept = notes(chart, one | {"engineCache": {"existingClaim": "engines"}})
+    assert "seconds where the engines are in the claim" in kept
+    for other in (
+        {"replicas": 2},
+        {"accelerator": {"profile": "cpu"}},
+        {"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
+        {"autoscaling": {"mode": "hpa"}},
+    ):
+        assert "leave nobody who serves" not in notes(chart, one | other)
 
 
 def test_openshift_may_choose_the_user(render):

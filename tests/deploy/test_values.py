@@ -115,7 +115,7 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"monitoring": {"rules": {"latency": {"share": 95}}}}, "share"),
         ({"monitoring": {"podMonitor": {"labels": {"app.kubernetes.io/name": "triton"}}}}, "app.kubernetes.io/name"),
         ({"networkPolicy": {"clients": [{}]}}, "clients"),
-        ({"strategy": {"rollingUpdate": {"maxSurge": 0}}}, "rollingUpdate"),
+        ({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}, "rollingUpdate"),
         ({"strategy": {"rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}}, "rollingUpdate"),
         ({"strategy": {"rollingUpdate": {"maxsurge": 1}}}, "maxsurge"),
         ({"extraEnv": [{"foo": 1}]}, "foo"),

@@ -85,6 +85,24 @@ annotations:
 {{- toYaml $resources -}}
 {{- end -}}
 
+{{/* A pod that waits for an accelerator which the one before it has waits for ever; CPUs are shared. */}}
+{{- define "gliogate.strategy" -}}
+{{- if .Values.strategy -}}
+{{- toYaml .Values.strategy -}}
+{{- else -}}
+{{- $spare := ternary 1 0 (eq .Values.accelerator.profile "cpu") -}}
+type: RollingUpdate
+rollingUpdate:
+  maxSurge: {{ $spare }}
+  maxUnavailable: {{ sub 1 $spare }}
+{{- end -}}
+{{- end -}}
+
+{{/* The fewest pods that are to serve. */}}
+{{- define "gliogate.fewestPods" -}}
+{{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.mode "none") -}}
+{{- end -}}
+
 {{- define "gliogate.modelConfigName" -}}
 {{- if .Values.accelerator.modelConfigName -}}
 {{- .Values.accelerator.modelConfigName -}}
