@@ -161,10 +161,55 @@ SCENARIOS = {
 }
 
 
+def dcgm(minutes, used, names="{}"):
+    """What NVIDIA's exporter shows of two slices, of our pod's and of another's, for so long.
+
+    Args:
+        minutes: how long.
+        used: share of our slice's memory.
+        names: the pattern of the labels `namespace` and `pod`, as Prometheus has them.
+    """
+    shown = {}
+    for (namespace, name), share in {("imaging", "a"): used, ("training", "a"): 1}.items():
+        whose = {names.format("namespace"): namespace, names.format("pod"): name, "GPU_I_PROFILE": "1g.10gb"}
+        if names != "{}":
+            whose |= {"namespace": "gpu-operator", "pod": "exporter"}
+        labels = ",".join(f'{key}="{value}"' for key, value in whose.items())
+        shown |= {
+            f"DCGM_FI_DEV_FB_USED{{{labels}}}": f"{10_000 * share}x{minutes}",
+            f"DCGM_FI_DEV_FB_FREE{{{labels}}}": f"{10_000 * (1 - share)}x{minutes}",
+        }
+    return shown
+
+
+@needs("promtool")
+@pytest.mark.parametrize("names", ["{}", "exported_{}"])
+@pytest.mark.parametrize(("used", "firing"), [(0.98, frozenset({MEMORY})), (0.5, frozenset())])
+def test_a_slices_memory_is_the_exporters_to_tell(used, firing, names, render, tmp_path):
+    """Triton has no figures of it: https://github.com/triton-inference-server/server/issues/5324"""
+    (resource,) = [each for each in render("mig") if each["kind"] == "PrometheusRule"]
+    series = pod(30, without=["nv_gpu_"]) | dcgm(30, used, names)
+
+    assert_fires(resource["spec"], Scenario(30, series, firing), tmp_path)
+
+
+@needs("promtool")
+def test_a_total_that_is_not_known_is_no_full_memory(rules, tmp_path):
+    series = pod(30, memory=0.5)
+    (total,) = [each for each in series if each.startswith("nv_gpu_memory_total_bytes")]
+
+    assert_fires(rules, Scenario(30, series | {total: "0x30"}), tmp_path)
+
+
 @needs("promtool")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_what_fires_is_what_is_wrong_and_nothing_else(name, rules, tmp_path):
-    minutes, series, firing, _ = SCENARIOS[name]
+    assert_fires(rules, SCENARIOS[name], tmp_path)
+
+
+def assert_fires(rules, scenario, tmp_path):
+    """Asks promtool whether the scenario's alerts fire at its end, and no others."""
+    minutes, series, firing, _ = scenario
     # A rate takes two samples, and the shortest is over five minutes.
     step = 1 if minutes <= HOUR else 2
     evaluated = step if minutes <= HOUR else 10 if minutes <= DAY else HOUR

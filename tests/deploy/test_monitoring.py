@@ -17,6 +17,8 @@ GPU_METRICS = {
     "nv_gpu_utilization",
 }
 """Of docs/user_guide/metrics.md in github.com/triton-inference-server/server."""
+DCGM_METRICS = {"DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_FB_USED", "DCGM_FI_PROF_GR_ENGINE_ACTIVE"}
+"""Of etc/default-counters.csv in github.com/NVIDIA/dcgm-exporter."""
 PROMETHEUS_METRICS = {"up"}
 SUMMARIES = {"nv_inference_request_summary_us"}
 """Which Triton has when it is started as the chart does; see test_serving."""
@@ -62,7 +64,7 @@ def test_every_metric_asked_for_is_one_that_triton_has(queries, tiny_server, met
     names = set.union(*map(metric_names, queries))
 
     assert {"nv_inference_count", "nv_gpu_memory_used_bytes", "up"} <= names
-    assert names <= metrics_of(tiny_server.metrics_url) | GPU_METRICS | PROMETHEUS_METRICS | SUMMARIES
+    assert names <= metrics_of(tiny_server.metrics_url) | GPU_METRICS | DCGM_METRICS | PROMETHEUS_METRICS | SUMMARIES
 
 
 def test_every_model_asked_about_is_served(queries):

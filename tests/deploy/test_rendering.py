@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 OLDEST, NEWEST = "1.31", "1.37"
+LEAST = {"dra": "1.34"}
+"""What takes a newer Kubernetes than the oldest."""
 CUSTOM = {"Certificate", "GRPCRoute", "Middleware", "PodMonitor", "PrometheusRule", "ScaledObject", "SecurityPolicy"}
 """What other projects define; Kubernetes has no schema of it."""
 
@@ -23,6 +25,12 @@ def objects(manifests):
 def of_kind(manifests, kind):
     (found,) = [each for each in manifests if each["kind"] == kind]
     return found
+
+
+def versions(scenario):
+    """All minor versions that a scenario is for."""
+    first, last = (int(each.partition(".")[2]) for each in (LEAST.get(scenario, OLDEST), NEWEST))
+    return [f"1.{minor}" for minor in range(first, last + 1)]
 
 
 def test_the_oldest_and_the_newest_kubernetes_are_tested(chart_folder):
@@ -37,7 +45,9 @@ def test_the_chart_has_the_version_of_the_project(chart_folder):
 
 
 def test_a_scenario_lints(scenario, scenarios, chart_folder):
-    report = helm_python.chart.lint(chart_folder, scenarios[scenario], strict=True, kube_version=f"v{OLDEST}.0")
+    report = helm_python.chart.lint(
+        chart_folder, scenarios[scenario], strict=True, kube_version=f"v{versions(scenario)[0]}.0"
+    )
 
     assert report["errors"] == []
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
@@ -49,7 +59,7 @@ def test_the_chart_lints_with_nothing_said(chart_folder):
 
 def test_kubernetes_takes_a_scenario(scenario, render):
     for manifest in render(scenario):
-        for version in (OLDEST, NEWEST):
+        for version in versions(scenario):
             if manifest["kind"] in CUSTOM:
                 with pytest.raises(kubernetes_validate.SchemaNotFoundError):
                     kubernetes_validate.validate(manifest, version, strict=True)
@@ -79,7 +89,7 @@ def helm(chart_folder, tmp_path):
 
 
 def test_the_helm_command_renders_the_same(scenario, render, helm):
-    for version in (OLDEST, NEWEST):
+    for version in (versions(scenario)[0], NEWEST):
         done = helm(["template", "gliogate"], scenario, "--kube-version", f"{version}.0")
 
         by_command = [each for each in yaml.safe_load_all(done.stdout) if each]
@@ -89,7 +99,10 @@ def test_the_helm_command_renders_the_same(scenario, render, helm):
 def test_a_scenario_lints_by_the_helm_command(scenario, helm):
     done = helm(["lint", "--strict"], scenario)
 
-    assert "0 chart(s) failed" in done.stdout, done.stdout
+    if scenario in LEAST:  # Helm 3.6 lints for Kubernetes 1.20.
+        assert f"takes Kubernetes {LEAST[scenario]}" in done.stdout
+    else:
+        assert "0 chart(s) failed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize(("version", "taken"), [("1.32.9", False), ("1.33.0", True), ("1.36.0-gke.1", True)])
@@ -213,6 +226,8 @@ def test_labels_and_annotations_may_be_named_twice(render):
         ("gpu", {"nvidia.com/gpu": 1}, "gpu"),
         ("mig", {"nvidia.com/mig-2g.20gb": 1}, "gpu"),
         ("s3", {"nvidia.com/gpu.shared": 1}, "gpu"),
+        ("mps", {"nvidia.com/gpu.shared": 1}, "gpu"),
+        ("dra", {}, "gpu"),
         ("cpu", {}, None),
     ],
 )
@@ -224,7 +239,95 @@ def test_a_profile_asks_for_its_accelerator_and_its_configuration(scenario, reso
         assert found == resource
     chosen = [each for each in container["args"] if each.startswith("--model-config-name=")]
     assert chosen == ([f"--model-config-name={name}"] if name else [])
-    assert f"--allow-gpu-metrics={str(bool(name)).lower()}" in container["args"]
+    # Of a MIG slice Triton has none: https://github.com/triton-inference-server/server/issues/5324
+    assert f"--allow-gpu-metrics={str(bool(name) and scenario != 'mig').lower()}" in container["args"]
+
+
+def claim(render, **values):
+    """The pods' claim, and the template that the chart makes of it."""
+    manifests = render("dra", **values)
+    spec = of_kind(manifests, "Deployment")["spec"]["template"]["spec"]
+    (named,) = spec["resourceClaims"]
+    assert spec["containers"][0]["resources"]["claims"] == [{"name": named["name"]}]
+    return named, [each for each in manifests if each["kind"] == "ResourceClaimTemplate"]
+
+
+def test_a_device_is_claimed_and_not_counted(render):
+    named, (template,) = claim(render, accelerator__count=2)
+
+    assert named == {"name": "accelerator", "resourceClaimTemplateName": template["metadata"]["name"]}
+    (request,) = template["spec"]["spec"]["devices"]["requests"]
+    assert request["exactly"]["deviceClassName"] == "gpu.nvidia.com"
+    assert request["exactly"]["count"] == 2
+    (selector,) = request["exactly"]["selectors"]
+    assert selector["cel"]["expression"].endswith("compareTo(quantity('20Gi')) >= 0")
+
+
+def test_a_template_that_cannot_be_changed_gets_another_name(render):
+    names = {claim(render, **each)[1][0]["metadata"]["name"] for each in ({}, {"accelerator__count": 2})}
+
+    assert len(names) == 2
+
+
+def test_a_slice_is_claimed_by_its_profile(render):
+    values = {"profile": "mig", "resource": "nvidia.com/mig-2g.20gb", "resourceClaim": {"selectors": []}}
+
+    _, (template,) = claim(render, accelerator=values)
+
+    (request,) = template["spec"]["spec"]["devices"]["requests"]
+    assert request["exactly"]["deviceClassName"] == "mig.nvidia.com"
+    (selector,) = request["exactly"]["selectors"]
+    assert selector["cel"]["expression"] == "device.attributes['gpu.nvidia.com'].profile == '2g.20gb'"
+
+
+def test_a_claim_or_a_template_that_is_there_is_named(render):
+    own = {"selectors": [], "templateName": "large"}
+    shared = {"selectors": [], "claimName": "shared"}
+
+    assert claim(render, accelerator__resourceClaim=own) == (
+        {"name": "accelerator", "resourceClaimTemplateName": "large"},
+        [],
+    )
+    assert claim(render, accelerator={"profile": "timeSliced", "resourceClaim": shared}) == (
+        {"name": "accelerator", "resourceClaimName": "shared"},
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "api", "given"),
+    [
+        ("1.32", "v1beta1", ""),
+        ("1.33", "v1beta2", ""),
+        ("1.34", "v1", ""),
+        ("1.37", "v1", ""),
+        ("1.34", "v1beta1", "v1beta1"),
+    ],
+)
+def test_a_claim_is_of_the_version_that_this_kubernetes_has(version, api, given, helm):
+    given = [f"--set=accelerator.resourceClaim.apiVersion={given}"] if given else []
+    done = helm(["template", "gliogate"], "dra", "--kube-version", f"{version}.0", *given)
+
+    manifests = [each for each in yaml.safe_load_all(done.stdout) if each]
+    template = of_kind(manifests, "ResourceClaimTemplate")
+    assert template["apiVersion"] == f"resource.k8s.io/{api}"
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_kubernetes_without_claims_gets_none(helm):
+    done = helm(["template", "gliogate"], "dra", "--kube-version", "1.31.4")
+
+    assert "accelerator.resourceClaim.enabled takes Kubernetes 1.34" in done.stderr
+
+
+def test_with_mps_nothing_hides_the_memory_of_its_daemon(pod):
+    """NVIDIA's device plugin mounts it at /dev/shm: its internal/plugin/mps.go."""
+    spec, triton = pod("mps")
+
+    assert "/dev/shm" not in [each["mountPath"] for each in triton["volumeMounts"]]
+    assert "shm" not in [each["name"] for each in spec["volumes"]]
+    assert "hostIPC" not in spec
 
 
 @pytest.mark.parametrize(

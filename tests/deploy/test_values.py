@@ -73,6 +73,15 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"models": {"path": "models"}}, "path"),
         ({"accelerator": {"profile": "tpu"}}, "profile"),
         ({"accelerator": {"profile": "timeSliced", "count": 2}}, "count"),
+        # A process of CUDA's sees one slice.
+        ({"accelerator": {"profile": "mig", "count": 2}}, "count"),
+        ({"accelerator": {"profile": "cpu", "resourceClaim": {"enabled": True}}}, "enabled"),
+        ({"accelerator": {"resourceClaim": {"templateName": "t"}}}, "enabled"),
+        ({"accelerator": {"resourceClaim": {"enabled": True, "templateName": "t", "claimName": "c"}}}, "claimName"),
+        ({"accelerator": {"resourceClaim": {"enabled": True, "claimName": "c", "selectors": ["s"]}}}, "selectors"),
+        ({"accelerator": {"resourceClaim": {"apiVersion": "v1alpha3"}}}, "apiVersion"),
+        # Of a claim that no pod has Kubernetes says only that it is not there.
+        ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
         ({"accelerator": {"profile": "mig", "resource": "nvidia.com/gpu"}}, "resource"),
         ({"nameOverride": "Foo_Bar"}, "nameOverride"),
         ({"fullnameOverride": "1st"}, "fullnameOverride"),
@@ -173,6 +182,14 @@ def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
         (
             {"tls__certManager": {"duration": "1h", "renewBefore": "59m60s"}},
             "renewBefore is 59m60s, not below duration",
+        ),
+        (
+            {"accelerator": {"profile": "mps", "resourceClaim": {"enabled": True}}},
+            "profile is mps, and each pod would claim a device of its own",
+        ),
+        (
+            {"accelerator": {"resourceClaim": {"enabled": True, "claimName": "c"}}},
+            "claimName is one device for 2 pods",
         ),
         ({"ingress": OPEN}, "ingress.enabled makes a way in that ends at the network policy"),
         ({"grpcRoute": ROUTE}, "grpcRoute.enabled makes a way in"),

@@ -67,7 +67,7 @@ annotations:
 
 {{/* The profile's resource, nothing on cpu. */}}
 {{- define "gliogate.acceleratorResource" -}}
-{{- $resources := dict "gpu" "nvidia.com/gpu" "mig" "nvidia.com/mig-1g.10gb" "timeSliced" "nvidia.com/gpu.shared" -}}
+{{- $resources := dict "gpu" "nvidia.com/gpu" "mig" "nvidia.com/mig-1g.10gb" "timeSliced" "nvidia.com/gpu.shared" "mps" "nvidia.com/gpu.shared" -}}
 {{- with .Values.accelerator -}}
 {{- if ne .profile "cpu" -}}
 {{- default (get $resources .profile) .resource -}}
@@ -75,14 +75,51 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* What the container asks for. Of a device that is claimed nothing is counted. */}}
 {{- define "gliogate.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
+{{- if .Values.accelerator.resourceClaim.enabled -}}
+{{- $_ := set $resources "claims" (list (dict "name" "accelerator")) -}}
+{{- else -}}
 {{- with include "gliogate.acceleratorResource" . -}}
 {{- $accelerator := dict . $.Values.accelerator.count -}}
 {{- $_ := set $resources "requests" (merge (dict) $accelerator (default (dict) $resources.requests)) -}}
 {{- $_ := set $resources "limits" (merge (dict) $accelerator (default (dict) $resources.limits)) -}}
 {{- end -}}
+{{- end -}}
 {{- toYaml $resources -}}
+{{- end -}}
+
+{{/* The version of resource.k8s.io that this Kubernetes serves. */}}
+{{- define "gliogate.claimVersion" -}}
+{{- $versions := ternary "v1beta2" "v1beta1" (semverCompare ">=1.33-0" .Capabilities.KubeVersion.Version) -}}
+{{- default (ternary "v1" $versions (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version)) .Values.accelerator.resourceClaim.apiVersion -}}
+{{- end -}}
+
+{{/* What the chart's own ResourceClaimTemplate says; nothing where there is none. */}}
+{{- define "gliogate.claimTemplate" -}}
+{{- $claim := .Values.accelerator.resourceClaim -}}
+{{- if and $claim.enabled (not $claim.templateName) (not $claim.claimName) -}}
+{{- $mig := eq .Values.accelerator.profile "mig" -}}
+{{- $selectors := $claim.selectors -}}
+{{- if and $mig (not $selectors) -}}
+{{- $slice := include "gliogate.acceleratorResource" . | trimPrefix "nvidia.com/mig-" -}}
+{{- $selectors = list (printf "device.attributes['gpu.nvidia.com'].profile == '%s'" $slice) -}}
+{{- end -}}
+{{- $class := default (ternary "mig.nvidia.com" "gpu.nvidia.com" $mig) $claim.deviceClassName -}}
+{{- $request := dict "deviceClassName" $class "count" (int .Values.accelerator.count) -}}
+{{- range $selectors -}}
+{{- $_ := set $request "selectors" (append (default (list) $request.selectors) (dict "cel" (dict "expression" .))) -}}
+{{- end -}}
+{{- $name := dict "name" "accelerator" -}}
+{{- $named := ternary (merge (dict) $name $request) (merge (dict "exactly" $request) $name) (eq (include "gliogate.claimVersion" .) "v1beta1") -}}
+{{- dict "spec" (dict "devices" (dict "requests" (list $named))) | toYaml -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Its name. It cannot be changed, so one that says something else has another. */}}
+{{- define "gliogate.claimTemplateName" -}}
+{{- printf "%s-%s" (include "gliogate.fullname" .) (include "gliogate.claimTemplate" . | sha256sum | trunc 8) -}}
 {{- end -}}
 
 {{/* A pod that waits for an accelerator which the one before it has waits for ever; CPUs are shared. */}}
@@ -101,6 +138,11 @@ rollingUpdate:
 {{/* The fewest pods that are to serve. */}}
 {{- define "gliogate.fewestPods" -}}
 {{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.mode "none") -}}
+{{- end -}}
+
+{{/* And the most; a rollout's are not counted. */}}
+{{- define "gliogate.mostPods" -}}
+{{- ternary .Values.replicas .Values.autoscaling.maxReplicas (eq .Values.autoscaling.mode "none") -}}
 {{- end -}}
 
 {{- define "gliogate.modelConfigName" -}}
@@ -188,7 +230,8 @@ exec:
 - {{ printf "--metrics-address=%s" $everywhere | quote }}
 - --metrics-port={{ $triton.metrics.port }}
 - --metrics-config=summary_latencies=true
-- --allow-gpu-metrics={{ ne .Values.accelerator.profile "cpu" }}
+{{- /* It cannot read a slice's: https://github.com/triton-inference-server/server/issues/5324 */}}
+- --allow-gpu-metrics={{ not (has .Values.accelerator.profile (list "cpu" "mig")) }}
 {{- with .Values.tracing.url }}
 - --trace-config=mode=opentelemetry
 - {{ printf "--trace-config=opentelemetry,url=%s" . | quote }}
@@ -280,6 +323,15 @@ go whole files only, under their names by renaming. Whatever fails here costs ti
 job="{{ .Release.Namespace }}/{{ include "gliogate.fullname" . }}"
 {{- end -}}
 
+{{/*
+A metric of NVIDIA's DCGM exporter, of this release's pods. Unless it is scraped with honorLabels, Prometheus has the pods'
+names in exported_pod and exported_namespace. Takes a list: the root, an expression of it.
+*/}}
+{{- define "gliogate.dcgm" -}}
+label_replace(label_replace({{ index . 1 }}, "pod", "$1", "exported_pod", "(.+)"), "namespace", "$1", "exported_namespace", "(.+)")
+and on (namespace, pod) up{ {{- include "gliogate.series" (index . 0) }}}
+{{- end -}}
+
 {{/* Requests in flight by pod, by Little's law: the seconds that requests took in a second. */}}
 {{- define "gliogate.inFlight" -}}
 sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gliogate.series" . }},model="brain_tumor"}[1m])) / 1e6
@@ -327,8 +379,19 @@ yes
 {{- if and (eq .Values.models.source "oci") (semverCompare "<1.33-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "models.source is oci; image volumes take Kubernetes 1.33 with the feature gate ImageVolume, or 1.35, and this is %s: take another source" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
+{{- with .Values.accelerator -}}
+{{- if and .resourceClaim.enabled (semverCompare "<1.32-0" $.Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "accelerator.resourceClaim.enabled takes Kubernetes 1.34, or 1.32 with dynamic resource allocation switched on, and this is %s: ask for accelerator.resource" $.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- if and (has .profile (list "timeSliced" "mps")) .resourceClaim.enabled (not .resourceClaim.claimName) -}}
+{{- fail (printf "accelerator.profile is %s, and each pod would claim a device of its own: name the ResourceClaim that they share in accelerator.resourceClaim.claimName" .profile) -}}
+{{- end -}}
+{{- if and .resourceClaim.enabled .resourceClaim.claimName (has .profile (list "gpu" "mig")) (gt (int (include "gliogate.mostPods" $)) 1) -}}
+{{- fail (printf "accelerator.resourceClaim.claimName is one device for %s pods, which accelerator.profile %s does not share: take templateName, a template of a claim for each, or the profile timeSliced or mps" (include "gliogate.mostPods" $) .profile) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.resources.limits -}}
-{{- if and .memory (ge (include "gliogate.bytes" $.Values.sharedMemory | float64) (include "gliogate.bytes" .memory | float64)) -}}
+{{- if and .memory (ne $.Values.accelerator.profile "mps") (ge (include "gliogate.bytes" $.Values.sharedMemory | float64) (include "gliogate.bytes" .memory | float64)) -}}
 {{- fail (printf "sharedMemory is %v, and counts as memory: it must be below resources.limits.memory, %v" $.Values.sharedMemory .memory) -}}
 {{- end -}}
 {{- end -}}
