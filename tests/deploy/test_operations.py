@@ -41,7 +41,7 @@ def options(command, name):
 
 
 def test_its_values_are_the_charts(values, render):
-    assert len(values) == 10
+    assert len(values) == 11
     for each in values:
         assert render(**each)
 
