@@ -78,7 +78,8 @@ def end(process: subprocess.Popen[str]) -> str:
 
 
 def visible(folder: Path) -> dict[str, str]:
-    return {each.name: each.read_text() for each in folder.iterdir() if not each.name.startswith(".")}
+    files = [each for each in folder.iterdir() if each.is_file()]
+    return {each.name: each.read_text() for each in files if not each.name.startswith(".")}
 
 
 def test_it_runs_before_triton_and_as_long(pod, keeper):
@@ -99,6 +100,47 @@ def test_it_comes_before_the_users_own(pod):
     spec, _ = pod("gpu", initContainers=[{"name": "first", "image": "registry.example/first:1"}])
 
     assert [each["name"] for each in spec["initContainers"]] == ["engine-keeper", "first"]
+
+
+def test_cupys_kernels_are_beside_the_engines(pod):
+    def folders(*arguments, **values):
+        return [each["value"] for each in pod(*arguments, **values)[1]["env"] if each["name"] == "CUPY_CACHE_DIR"]
+
+    assert folders("gpu") == ["/var/cache/tensorrt/cupy"]
+    assert folders("mig", engineCache__mountPath="/cache") == ["/cache/cupy"]
+    assert folders("gpu", engineCache__enabled=False) == folders("cpu") == []
+
+
+def test_the_chart_makes_a_claim_that_pods_share(render, pod):
+    claim = {
+        "enabled": True,
+        "storageClassName": "files",
+        "size": "2Gi",
+        "annotations": {"helm.sh/resource-policy": "keep"},
+    }
+    values = {"engineCache__claim": claim}
+
+    (made,) = [each for each in render(**values) if each["kind"] == "PersistentVolumeClaim"]
+    assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert made["spec"] == {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "files",
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    spec, _ = pod(**values)
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "kept-engines"]
+    assert volume["persistentVolumeClaim"]["claimName"] == made["metadata"]["name"] == "gliogate-engines"
+    assert spec["initContainers"][0]["name"] == "engine-keeper"
+    kinds = {each["kind"] for each in render("cpu", **values)}
+    assert "PersistentVolumeClaim" not in kinds
+
+
+def test_a_claim_of_no_class_gets_the_default_one(render):
+    """An empty name would be another thing: no class at all."""
+    manifests = render(engineCache__claim={"enabled": True})
+
+    (made,) = [each for each in manifests if each["kind"] == "PersistentVolumeClaim"]
+    assert "storageClassName" not in made["spec"]
 
 
 @pytest.mark.parametrize("values", [{"engineCache__existingClaim": ""}, {"engineCache__enabled": False}])
@@ -174,6 +216,32 @@ def test_one_that_is_started_again_touches_nothing_that_triton_may_be_reading(st
 
     assert visible(folder) == {"network.engine": "own", "more.engine": "more"}
     assert visible(kept) == {"network.engine": "kept meanwhile", "more.engine": "more"}
+
+
+def test_cupys_kernels_are_kept_when_the_pod_ends_and_half_ones_are_not(start, kept, metrics_page):
+    """They are compiled when the gate first needs them, after all models were loaded."""
+    folder, process = start("pod", kept)
+    (folder / "network.engine").write_text("own")
+    metrics_page[1]()
+    wait_for((kept / "network.engine").exists)
+    (folder / "cupy" / "0a.cubin").write_text("kernel")
+    (folder / "cupy" / "tmpq3x").write_text("ker")  # CuPy's own, until it is whole.
+
+    assert "kept cupy/0a.cubin\n" in end(process)
+
+    assert visible(kept / "cupy") == {"0a.cubin": "kernel"}
+    another, process = start("another", kept)
+    assert visible(another / "cupy") == {"0a.cubin": "kernel"}
+    end(process)
+
+
+def test_of_a_triton_that_never_loaded_its_models_nothing_is_kept(start, kept):
+    folder, process = start("pod", kept)
+    (folder / "network.engine").write_text("hal")
+
+    end(process)
+
+    assert visible(kept) == {}
 
 
 def test_a_claim_that_takes_nothing_costs_the_pod_nothing(start, tmp_path, metrics_page):

@@ -83,6 +83,9 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         # Of a claim that no pod has Kubernetes says only that it is not there.
         ({"resources": {"claims": [{"name": "gpu"}]}}, "claims"),
         ({"accelerator": {"profile": "mig", "resource": "nvidia.com/gpu"}}, "resource"),
+        ({"engineCache": {"existingClaim": "engines", "claim": {"enabled": True}}}, "existingClaim"),
+        ({"engineCache": {"enabled": False, "claim": {"enabled": True}}}, "enabled"),
+        ({"engineCache": {"claim": {"accessMode": "ReadOnlyMany"}}}, "accessMode"),
         ({"nameOverride": "Foo_Bar"}, "nameOverride"),
         ({"fullnameOverride": "1st"}, "fullnameOverride"),
         ({"image": {"pullSecrets": [{"nme": "a"}]}}, "nme"),

@@ -245,6 +245,22 @@ exec:
 {{- end }}
 {{- end -}}
 
+{{/* Whether the chart makes the claim for engines. */}}
+{{- define "gliogate.engineClaimIsMade" -}}
+{{- if and .Values.engineCache.claim.enabled (ne .Values.accelerator.profile "cpu") -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* The claim that keeps engines, if any. */}}
+{{- define "gliogate.engineClaim" -}}
+{{- if include "gliogate.engineClaimIsMade" . -}}
+{{- include "gliogate.fullname" . }}-engines
+{{- else if and .Values.engineCache.enabled (ne .Values.accelerator.profile "cpu") -}}
+{{- .Values.engineCache.existingClaim -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 The folder of the cache that these models' engines are in. ONNX Runtime finds an engine by the names in a network, not by
 its weights: in a folder that they share, new weights would get the engine of the old ones.
@@ -257,7 +273,9 @@ its weights: in a folder that they share, new weights would get the engine of th
 {{/*
 Keeps engines on a claim that pods share. ONNX Runtime's lock holds within one process, and it reads a file that another
 process has written half. So each pod builds into a folder of its own, which begins with what was kept, and to the claim
-go whole files only, under their names by renaming. Whatever fails here costs time, not the pod.
+go whole files only, under their names by renaming: engines when all are built, and CuPy's kernels, which are compiled
+when they are first needed, when the pod ends, too. CuPy finds kernels by their source, and whole by a sum in each file
+(https://github.com/cupy/cupy/blob/main/cupy/cuda/compiler.py). Whatever fails here costs time, not the pod.
 */}}
 {{- define "gliogate.engineKeeper" -}}
 - name: engine-keeper
@@ -272,24 +290,33 @@ go whole files only, under their names by renaming. Whatever fails here costs ti
     - /bin/sh
     - -ec
     - |
-      trap 'kill "$!" || true; exit 0' TERM
       cd "$1"
       kept="$2"
       part=".$HOSTNAME.part"
+      keep() {
+        for file in * cupy/*.cubin; do
+          if test -f "$file" && ! test -e "$kept/$file"; then
+            { cp "$file" "$kept/$part" && mv "$kept/$part" "$kept/$file" && echo "kept $file"; } ||
+              { echo "cannot keep $file" >&2; rm -f "$kept/$part"; }
+          fi
+        done
+      }
+      # It comes when Triton has ended. What a Triton that never loaded its models leaves behind may be half a file.
+      loaded=
+      trap 'kill "$!" || true; test -z "$loaded" || keep; exit 0' TERM
+      mkdir -p cupy
+      mkdir "$kept/cupy" 2> /dev/null || true
       if ! test -e .begun; then
-        for file in "$kept"/*; do
-          test ! -f "$file" || cp "$file" . || { echo "cannot read $file" >&2; rm -f "${file##*/}"; }
+        for file in "$kept"/* "$kept"/cupy/*.cubin; do
+          own="${file#"$kept"/}"
+          test ! -f "$file" || cp "$file" "$own" || { echo "cannot read $file" >&2; rm -f "$own"; }
         done
         touch .begun
       fi
       # Triton shows its metrics when all models are loaded, and so all engines built.
-      until curl --silent --fail --noproxy '*' --output /dev/null "$3"; do sleep 1; done
-      for file in *; do
-        if test -f "$file" && ! test -e "$kept/$file"; then
-          { cp "$file" "$kept/$part" && mv "$kept/$part" "$kept/$file" && echo "kept $file"; } ||
-            { echo "cannot keep $file" >&2; rm -f "$kept/$part"; }
-        fi
-      done
+      until curl --silent --fail --max-time 2 --noproxy '*' --output /dev/null "$3"; do sleep 1; done
+      loaded=yes
+      keep
       # With nothing open: TERM may come before it is a process of its own, and then it outlives this shell.
       sleep infinity > /dev/null 2>&1 & wait
     - engine-keeper
