@@ -45,7 +45,8 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
     def differences(value, schema, path):
         if not isinstance(value, dict) or "properties" not in schema:
             return []
-        assert schema["additionalProperties"] is False, path
+        # Subcharts have their own in `global`.
+        assert path == ".global" or schema["additionalProperties"] is False, path
         missing = [f"{path}.{key}" for key in value.keys() - schema["properties"].keys()]
         known = value.keys() & schema["properties"].keys()
         return missing + [
@@ -55,8 +56,7 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
     schema = json.loads((chart_folder / "values.schema.json").read_text())
     values = yaml.safe_load(text)
     assert differences(values, schema, "") == []
-    # Helm itself adds `global`.
-    assert schema["properties"].keys() - values.keys() == {"global"}
+    assert schema["properties"].keys() == values.keys()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,17 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}, "rollingUpdate"),
         ({"strategy": {"rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}}, "rollingUpdate"),
         ({"strategy": {"rollingUpdate": {"maxsurge": 1}}}, "maxsurge"),
+        ({"service": {"nodePort": 30801}}, "nodePort"),
+        ({"service": {"externalTrafficPolicy": "Local"}}, "externalTrafficPolicy"),
+        ({"service": {"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}}, "loadBalancerSourceRanges"),
+        ({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1"]}}, "loadBalancerSourceRanges"),
+        ({"service": {"ipFamilies": ["IPv6", "IPv4"]}}, "ipFamilyPolicy"),
+        ({"service": {"trafficDistribution": "Close"}}, "trafficDistribution"),
+        ({"autoscaling": {"keda": {"fallback": {"replicas": 3}}}}, "failureThreshold"),
+        ({"autoscaling": {"keda": {"pausedReplicas": -2}}}, "pausedReplicas"),
+        ({"global": {"imageRegistry": "https://mirror.example"}}, "imageRegistry"),
+        ({"extraObjects": [{"kind": "ConfigMap"}]}, "apiVersion"),
+        ({"minReadySeconds": -1}, "minReadySeconds"),
         ({"extraEnv": [{"foo": 1}]}, "foo"),
         ({"extraEnv": [{"name": "A", "value": 1}]}, "value"),
         ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
@@ -197,6 +208,15 @@ def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
         (
             {"accelerator": {"resourceClaim": {"enabled": True, "claimName": "c"}}},
             "claimName is one device for 2 pods",
+        ),
+        ({"resources__limits": {"ephemeral-storage": "8Gi"}}, "limits.ephemeral-storage is 8Gi, .* evicted"),
+        (
+            {"scenario": "keda", "autoscaling__keda__pausedReplicas": 41},
+            "autoscaling.keda.pausedReplicas is 41, more than autoscaling.maxReplicas, 40",
+        ),
+        (
+            {"scenario": "keda", "autoscaling__keda__fallback": {"failureThreshold": 3, "replicas": 50}},
+            "autoscaling.keda.fallback.replicas is 50, more than",
         ),
         ({"ingress": OPEN}, "ingress.enabled makes a way in that ends at the network policy"),
         ({"grpcRoute": ROUTE}, "grpcRoute.enabled makes a way in"),

@@ -26,6 +26,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* Labels on all objects, as YAML. Kueue holds back whatever has its labels, a Deployment's pods too. */}}
+{{- define "gliogate.commonLabels" -}}
+{{- $labels := dict -}}
+{{- range $key, $value := .Values.commonLabels -}}
+{{- if not (hasPrefix "kueue.x-k8s.io/" $key) -}}
+{{- $_ := set $labels $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $labels -}}
+{{- end -}}
+
 {{/*
 What every object's metadata begins with. Takes a list: the root, the name's suffix, further labels, annotations. Merged, for
 a key that is there twice is refused by some who read the manifests, Flux for one.
@@ -35,7 +46,7 @@ a key that is there twice is refused by some who read the manifests, Flux for on
 name: {{ include "gliogate.fullname" $root }}{{ index . 1 }}
 namespace: {{ $root.Release.Namespace | quote }}
 labels:
-  {{- merge (include "gliogate.labels" $root | fromYaml) (index . 2) $root.Values.commonLabels | toYaml | nindent 2 }}
+  {{- merge (include "gliogate.labels" $root | fromYaml) (index . 2) (include "gliogate.commonLabels" $root | fromYaml) | toYaml | nindent 2 }}
 {{- with merge (dict) (index . 3) $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -55,9 +66,23 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/*
+An image by its name, from global.imageRegistry if there is one. Takes a list: the root, the name. As in Docker, what is before
+the first slash is a registry if it has a dot or a colon, or is localhost.
+*/}}
+{{- define "gliogate.imageReference" -}}
+{{- $name := index . 1 -}}
+{{- with (index . 0).Values.global.imageRegistry -}}
+{{- printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $name "") -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "gliogate.image" -}}
 {{- $image := .Values.image -}}
 {{- $repository := required "image.repository is empty: give the image that deploy/docker/Dockerfile builds" $image.repository -}}
+{{- $repository = include "gliogate.imageReference" (list . $repository) -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $repository $image.digest -}}
 {{- else -}}
@@ -78,6 +103,8 @@ annotations:
 {{/* What the container asks for. Of a device that is claimed nothing is counted. */}}
 {{- define "gliogate.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
+{{- $storage := dict "ephemeral-storage" (printf "%dMi" (divf (include "gliogate.storage" .) 0x1p20 | ceil | int)) -}}
+{{- $_ := set $resources "limits" (merge (dict) (default (dict) $resources.limits) $storage) -}}
 {{- if .Values.accelerator.resourceClaim.enabled -}}
 {{- $_ := set $resources "claims" (list (dict "name" "accelerator")) -}}
 {{- else -}}
@@ -88,6 +115,13 @@ annotations:
 {{- end -}}
 {{- end -}}
 {{- toYaml $resources -}}
+{{- end -}}
+
+{{/* What a pod may write on its node's disk, in bytes: the volumes of it, and a log. */}}
+{{- define "gliogate.storage" -}}
+{{- $engines := and .Values.engineCache.enabled (ne .Values.accelerator.profile "cpu") -}}
+{{- $bytes := addf 0x1p30 (include "gliogate.bytes" .Values.temporaryStorage) (ternary (include "gliogate.bytes" .Values.engineCache.sizeLimit) "0" $engines) -}}
+{{- printf "%.0f" $bytes -}}
 {{- end -}}
 
 {{/* The version of resource.k8s.io that this Kubernetes serves. */}}
@@ -209,8 +243,9 @@ exec:
 - --exit-timeout-secs={{ .Values.drain.exitTimeoutS }}
 - --log-verbose={{ $triton.logVerbose }}
 - --log-format={{ $triton.logFormat }}
-{{- /* gRPC writes addresses of IPv6 otherwise than the rest. */}}
-- {{ ternary "[::]" "0.0.0.0" $v6 | printf "--grpc-address=%s" | quote }}
+{{- /* gRPC writes addresses of IPv6 otherwise than the rest, and takes IPv4 on them, too. */}}
+{{- $both := or $v6 (has "IPv6" .Values.service.ipFamilies) (eq .Values.service.ipFamilyPolicy "RequireDualStack") }}
+- {{ ternary "[::]" "0.0.0.0" $both | printf "--grpc-address=%s" | quote }}
 - --grpc-port={{ $triton.grpc.port }}
 {{- with $triton.grpc.maxConnectionAgeS }}
 - --grpc-max-connection-age={{ mul . 1000 }}
@@ -426,6 +461,16 @@ yes
 {{- fail (printf "sharedMemory is %v, and counts as memory: it must be below resources.limits.memory, %v" $.Values.sharedMemory .memory) -}}
 {{- end -}}
 {{- end -}}
+{{- with get (default (dict) .Values.resources.limits) "ephemeral-storage" -}}
+{{- if lt (include "gliogate.bytes" . | float64) (include "gliogate.storage" $ | float64) -}}
+{{- fail (printf "resources.limits.ephemeral-storage is %v, and a pod that uses its volumes would be evicted: it must be at least temporaryStorage, engineCache.sizeLimit and 1Gi, or be left out" .) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.service -}}
+{{- if and (has .trafficDistribution (list "PreferSameZone" "PreferSameNode")) (semverCompare "<1.34-0" $.Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "service.trafficDistribution is %s, which takes Kubernetes 1.34, and this is %s: take PreferClose" .trafficDistribution $.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.tls.certManager -}}
 {{- if ge (include "gliogate.milliseconds" .renewBefore | int64) (include "gliogate.milliseconds" .duration | int64) -}}
 {{- fail (printf "tls.certManager.renewBefore is %s, not below duration, %s" .renewBefore .duration) -}}
@@ -465,6 +510,11 @@ yes
 {{- end -}}
 {{- $scaling := .Values.autoscaling -}}
 {{- if ne $scaling.mode "none" -}}
+{{- range $name, $replicas := dict "fallback.replicas" (get $scaling.keda.fallback "replicas") "pausedReplicas" $scaling.keda.pausedReplicas -}}
+{{- if gt (int $replicas) (int $scaling.maxReplicas) -}}
+{{- fail (printf "autoscaling.keda.%s is %v, more than autoscaling.maxReplicas, %v" $name $replicas $scaling.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas is %v, more than autoscaling.maxReplicas, %v" $scaling.minReplicas $scaling.maxReplicas) -}}
 {{- end -}}
@@ -578,6 +628,9 @@ securityContext:
 
 {{/* Which nodes. Takes what has nodeSelector, tolerations, affinity and priorityClassName. */}}
 {{- define "gliogate.placement" -}}
+{{- with get . "schedulerName" }}
+schedulerName: {{ . | quote }}
+{{- end }}
 {{- with .priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}
@@ -619,12 +672,16 @@ affinity:
 {{- end -}}
 
 {{/*
-A Job's metadata. Takes a list: the root, what it does, its spec. No Job can be changed, so one with another spec has another
+A Job's metadata. Takes a list: the root, what it does, its spec and, if it has any, labels of its own. No Job can be changed, so one with another spec has another
 name; with its own and an index behind it, a pod's name must fit into a DNS label.
 */}}
 {{- define "gliogate.jobMetadata" -}}
 {{- $root := index . 0 -}}
-{{- $metadata := include "gliogate.metadata" (list $root "" (dict "app.kubernetes.io/component" (index . 1)) (dict)) | fromYaml -}}
+{{- $labels := dict "app.kubernetes.io/component" (index . 1) -}}
+{{- if gt (len .) 3 -}}
+{{- $labels = merge $labels (index . 3) -}}
+{{- end -}}
+{{- $metadata := include "gliogate.metadata" (list $root "" (merge $labels $root.Values.commonLabels) (dict)) | fromYaml -}}
 {{- $short := include "gliogate.fullname" $root | trunc 36 | trimSuffix "-" -}}
 {{- toYaml (set $metadata "name" (printf "%s-%s-%s" $short (index . 1) (sha256sum (index . 2) | trunc 8))) -}}
 {{- end -}}
@@ -634,7 +691,7 @@ name; with its own and an index behind it, a pod's name must fit into a DNS labe
 {{- $root := index . 0 -}}
 {{- $own := dict "app.kubernetes.io/component" (index . 1) (include "gliogate.clientLabel" $root) "true" -}}
 labels:
-  {{- merge (include "gliogate.selectorLabels" $root | fromYaml) $own $root.Values.commonLabels | toYaml | nindent 2 }}
+  {{- merge (include "gliogate.selectorLabels" $root | fromYaml) $own (include "gliogate.commonLabels" $root | fromYaml) | toYaml | nindent 2 }}
 annotations:
   {{- merge (dict "gliogate/run" (index . 2)) (index . 3) $root.Values.commonAnnotations | toYaml | nindent 2 }}
 {{- end -}}
