@@ -123,6 +123,7 @@ def test_names_and_labels(render):
         ("Deployment", "gliogate"),
         ("Ingress", "gliogate"),
         ("NetworkPolicy", "gliogate"),
+        ("NetworkPolicy", "gliogate-test"),
         ("Pod", "gliogate-test"),
         ("PodDisruptionBudget", "gliogate"),
         ("PodMonitor", "gliogate"),
@@ -142,9 +143,10 @@ def test_names_and_labels(render):
 
 def test_whatever_selects_pods_selects_these_and_not_the_smoke_test(render):
     manifests = render("gpu")
+    by_name = {(each["kind"], each["metadata"]["name"]): each for each in manifests}
     selectors = [
         of_kind(manifests, "Deployment")["spec"]["selector"]["matchLabels"],
-        of_kind(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        by_name[("NetworkPolicy", "gliogate")]["spec"]["podSelector"]["matchLabels"],
         of_kind(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         of_kind(manifests, "PodMonitor")["spec"]["selector"]["matchLabels"],
         *[each["spec"]["selector"] for each in manifests if each["kind"] == "Service"],

@@ -53,6 +53,17 @@ def test_pods_have_less_than_restricted_allows(scenario, render):
     assert account["automountServiceAccountToken"] is False
 
 
+def test_every_pod_has_a_network_policy(scenario, render):
+    manifests = render(scenario)
+    selectors = [each["spec"]["podSelector"]["matchLabels"] for each in manifests if each["kind"] == "NetworkPolicy"]
+    pods = [each for each in manifests if each["kind"] == "Pod"]
+    pods += [each["spec"]["template"] for each in manifests if each["kind"] in ("Deployment", "Job")]
+
+    for pod in pods:
+        labels = pod["metadata"]["labels"]
+        assert any(selector.items() <= labels.items() for selector in selectors), labels
+
+
 def test_no_manifest_holds_a_secret(scenario, render):
     assert not [each for each in render(scenario) if each["kind"] == "Secret"]
 
