@@ -41,7 +41,7 @@ def options(command, name):
 
 
 def test_its_values_are_the_charts(values, render):
-    assert len(values) == 11
+    assert len(values) == 12
     for each in values:
         assert render(**each)
 
@@ -72,7 +72,7 @@ def test_its_canary_takes_nothing_of_which_there_is_one(page, values, render):
     services = {each["metadata"]["name"] for each in stable + beside if each["kind"] == "Service"}
     assert {each["name"] for each in route["spec"]["rules"][0]["backendRefs"]} <= services
     # The gateway gets in.
-    (policy,) = [each for each in beside if each["kind"] == "NetworkPolicy"]
+    (policy,) = [each for each in beside if name(each) == ("NetworkPolicy", "gliogate-canary")]
     assert everything["networkPolicy"]["clients"][0] in policy["spec"]["ingress"][0]["from"]
 
 

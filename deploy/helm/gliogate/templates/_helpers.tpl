@@ -471,6 +471,16 @@ yes
 {{- fail (printf "service.trafficDistribution is %s, which takes Kubernetes 1.34, and this is %s: take PreferClose" .trafficDistribution $.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq .Values.mesh.kind "istio") (eq (int .Values.podSecurityContext.runAsUser) 1337) -}}
+{{- fail "podSecurityContext.runAsUser is 1337, the user of Istio's proxy, whose traffic is let past it: take another" -}}
+{{- end -}}
+{{- if and (has .Values.mesh.kind (list "istio" "linkerd")) (not .Values.mesh.nativeSidecars) -}}
+{{- range $name, $runs := dict "batch.enabled" .Values.batch.enabled "loadTest.enabled" .Values.loadTest.enabled "smokeTest.image" .Values.smokeTest.image -}}
+{{- if $runs -}}
+{{- fail (printf "%s starts pods that end, and beside a proxy that is no native sidecar they never do: switch these on in the mesh, and set mesh.nativeSidecars" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.tls.certManager -}}
 {{- if ge (include "gliogate.milliseconds" .renewBefore | int64) (include "gliogate.milliseconds" .duration | int64) -}}
 {{- fail (printf "tls.certManager.renewBefore is %s, not below duration, %s" .renewBefore .duration) -}}
@@ -659,9 +669,58 @@ affinity:
     {{- end }}
 {{- end -}}
 
+{{/* The port by which a mesh's proxies talk to each other, whatever port is meant; nothing without one. */}}
+{{- define "gliogate.meshPort" -}}
+{{- get (dict "istio" "15008" "ambient" "15008" "linkerd" "4143") .Values.mesh.kind -}}
+{{- end -}}
+
+{{/* Where a mesh's proxy gets to: its control plane, and other proxies. */}}
+{{- define "gliogate.meshEgress" -}}
+{{- with get (dict "istio" (list 15012) "linkerd" (list 8080 8086 8090)) .Values.mesh.kind -}}
+- to:
+    {{- $namespace := ternary "istio-system" "linkerd" (eq $.Values.mesh.kind "istio") }}
+    {{- $there := dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" $namespace)) }}
+    {{- default (list $there) $.Values.mesh.controlPlane | toYaml | nindent 4 }}
+  ports:
+    {{- range . }}
+    - port: {{ . }}
+    {{- end }}
+{{ end -}}
+{{- with include "gliogate.meshPort" . -}}
+- ports:
+    - port: {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Annotations of Triton's pods for the mesh's proxies. They would end at once, while Triton still drains. Its metrics are read
+past them: Prometheus may be outside.
+*/}}
+{{- define "gliogate.meshAnnotations" -}}
+{{- $lasts := add .Values.drain.seconds .Values.drain.exitTimeoutS -}}
+{{- $annotations := dict -}}
+{{- if eq .Values.mesh.kind "istio" -}}
+{{- $annotations = dict "traffic.sidecar.istio.io/excludeInboundPorts" (print .Values.triton.metrics.port) -}}
+{{- if not .Values.mesh.nativeSidecars -}}
+{{- $config := dict "holdApplicationUntilProxyStarts" true "terminationDrainDuration" (printf "%ds" $lasts) -}}
+{{- $_ := set $annotations "proxy.istio.io/config" (toJson $config) -}}
+{{- end -}}
+{{- else if eq .Values.mesh.kind "linkerd" -}}
+{{- $annotations = dict "config.linkerd.io/skip-inbound-ports" (print .Values.triton.metrics.port) -}}
+{{- if not .Values.mesh.nativeSidecars -}}
+{{- $_ := set $annotations "config.alpha.linkerd.io/proxy-wait-before-exit-seconds" (print $lasts) -}}
+{{- $_ := set $annotations "config.linkerd.io/proxy-await" "enabled" -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $annotations -}}
+{{- end -}}
+
 {{/* Where clients get to: names, and gRPC of the server. */}}
 {{- define "gliogate.clientEgress" -}}
 {{ include "gliogate.dnsEgress" . }}
+{{- with include "gliogate.meshEgress" . }}
+{{ . }}
+{{- end }}
 - to:
     - podSelector:
         matchLabels:
