@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .PHONY: help
 help: ## List what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 17
 
 .PHONY: demo
 demo: $(VENV)/.serving ## Analyze synthetic scans with a real Triton; SCANS=path for your own
@@ -63,6 +63,10 @@ build/chart-tools/.installed: Makefile
 	@$(PYTHON) -m venv build/chart-tools
 	@build/chart-tools/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30 yamllint==1.38.0
 	@touch $@
+
+.PHONY: gpu-check
+gpu-check: $(VENV)/.developing ## Try on a GPU what only a GPU can show; IMAGE=name of the server's image
+	@$(BIN)/python -m deploy.gpu_check $(if $(IMAGE),--image "$(IMAGE)")
 
 .PHONY: dist
 dist: DIST := dist

@@ -1,7 +1,7 @@
 """How much memory of a GPU a pod takes: an estimate, by `python -m deploy.gpu_memory`.
 
 Nothing here was measured on a GPU. What a network's graph says is counted: weights, and the tensors that are alive at
-the same time while a full batch is computed, floats in 16 bits. TensorRT fuses layers and so keeps fewer tensors; what
+the same time while a full batch is computed. TensorRT fuses layers and so keeps fewer tensors; what
 it takes for the convolutions' own work is not in a graph. What no graph says is taken from `Assumptions`.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxslim
+import onnxslim  # type: ignore[import-untyped]
 
 from gliogate.contract import DETECTOR, MODELS, SEGMENTER
 
@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 MIB = 2**20
 BATCH = 32
 """The largest in configs/gpu.pbtxt, and the largest shape that its engines are built for."""
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,13 @@ def read_networks(repository: Path) -> dict[str, Network]:
     for model in MODELS:
         if model in (DETECTOR, SEGMENTER):
             newest = max((repository / model.name).glob("[0-9]*"), key=lambda folder: int(folder.name))
-            found[model.name] = read_network(newest / "model.onnx")
+            found[model.name] = read_network(newest / "model_gpu.onnx")
     return found
 
 
 def _itemsize(kind: int) -> int:
-    return 2 if kind in FLOATS else onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+    size: int = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+    return size
 
 
 def _tensor_bytes(value: onnx.ValueInfoProto) -> int:

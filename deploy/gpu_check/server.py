@@ -1,0 +1,126 @@
+"""A Triton that serves the checkout's models on a GPU: the image of deploy/docker/Dockerfile, or one on PATH."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliogate import Client, GliogateError
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+CACHE = "/var/cache/tensorrt"
+"""Where configs/gpu.pbtxt has engines kept."""
+
+GRPC_PORT, METRICS_PORT = 18001, 18002
+READY_S = 1200
+"""As long as the chart's startup probe allows the first start, which builds engines."""
+
+
+class StartError(Exception):
+    """Triton did not come up; says what its log ends with."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Triton that is ready.
+
+    Attributes:
+        url: of gRPC.
+        ready_s: how long it took, in seconds.
+        log: the file that it writes to.
+    """
+
+    url: str
+    ready_s: float
+    log: Path
+
+
+@contextmanager
+def serving(image: str | None, folder: Path) -> Iterator[Server]:
+    """Serves the checkout's models with `--model-config-name=gpu`, with the chart's own arguments.
+
+    Args:
+        image: the server's, for docker; None runs the `tritonserver` on PATH.
+        folder: where its log is written to, and engines and kernels are kept: a second start finds them.
+
+    Raises:
+        StartError: it ended, or was not ready after `READY_S`.
+    """
+    cache = folder / "cache"
+    cache.mkdir(exist_ok=True)
+    # The image's user is none of this machine.
+    cache.chmod(0o777)
+    log = folder / "triton.log"
+    with tempfile.TemporaryDirectory(dir=folder) as name, log.open("w") as output:
+        models = _models(Path(name), cache)
+        command = [*_runner(image, models, cache), *_arguments(models)]
+        begin = time.monotonic()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_ready(process, log)
+            yield Server(f"localhost:{GRPC_PORT}", time.monotonic() - begin, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _models(folder: Path, cache: Path) -> Path:
+    """A copy of the models that keeps its engines in this cache."""
+    models = Path(shutil.copytree(REPOSITORY, folder / "models"))
+    for path in models.glob("*/configs/gpu.pbtxt"):
+        path.write_text(path.read_text().replace(f'"{CACHE}"', f'"{cache.absolute()}"'))
+    folder.chmod(0o755)
+    return models
+
+
+def _runner(image: str | None, models: Path, cache: Path) -> list[str]:
+    if image is None:
+        return ["env", f"CUPY_CACHE_DIR={cache / 'cupy'}", "tritonserver"]
+    mounts = [f"--volume={path.absolute()}:{path.absolute()}" for path in (models, cache)]
+    kernels = f"--env=CUPY_CACHE_DIR={cache.absolute() / 'cupy'}"
+    # One GPU, as a pod has; the image's own entrypoint runs.
+    options = ["--rm", "--gpus=device=0", "--network=host", "--shm-size=1g", kernels, *mounts]
+    return ["docker", "run", *options, image, "tritonserver"]
+
+
+def _arguments(models: Path) -> list[str]:
+    return [
+        f"--model-repository={models.absolute()}",
+        "--model-config-name=gpu",
+        "--disable-auto-complete-config",
+        "--exit-on-error=true",
+        "--strict-readiness=true",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={GRPC_PORT}",
+        "--allow-http=false",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={METRICS_PORT}",
+    ]
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    with Client(f"localhost:{GRPC_PORT}") as client:
+        while True:
+            try:
+                client.wait_until_ready(2)
+            except GliogateError:
+                pass
+            else:
+                return
+            if process.poll() is not None:
+                raise StartError(f"Triton ended with exit code {process.returncode}: {_end_of(log)}")
+            if time.monotonic() > deadline:
+                raise StartError(f"Triton was not ready after {READY_S} s: {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
