@@ -111,13 +111,12 @@ def read_networks(repository: Path) -> dict[str, Network]:
 
 
 def _itemsize(kind: int) -> int:
-    size: int = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
-    return size
+    return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
 
 
 def _tensor_bytes(value: onnx.ValueInfoProto) -> int:
     tensor = value.type.tensor_type
-    dims = [each.dim_value for each in tensor.shape.dim]
+    dims: list[int] = [each.dim_value for each in tensor.shape.dim]
     if not all(dims):
         message = f"tensor '{value.name}' has the shape {dims}, of which a 0 is not known"
         raise ValueError(message)
