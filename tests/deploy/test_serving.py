@@ -262,30 +262,46 @@ def test_a_token_that_triton_would_misread_is_refused(token, pod):
     assert "triton.admin.existingSecret must be of letters" in started.stderr
 
 
-@pytest.mark.parametrize("values", [{}, {"image__entrypoint": ["/usr/bin/env"]}])
-def test_the_images_entrypoint_comes_first_and_triton_has_what_it_has_set(values, pod, tmp_path):
-    """That of NVIDIA's images puts the libraries of CUDA that fit the driver before the others.
-
-    https://github.com/triton-inference-server/server/issues/2386
-    """
+@pytest.fixture
+def started(tmp_path):
+    """Starts a container; returns its first process, and what a Triton in it tells of its number, libraries, flags."""
     (tmp_path / "entrypoint").write_text('#!/bin/bash\nexport LD_LIBRARY_PATH=/compat\nexec "$@"\n')
     (tmp_path / "tritonserver").write_text('#!/bin/sh\necho "$$ ${LD_LIBRARY_PATH:-none} $*"\n')
     for each in tmp_path.iterdir():
         each.chmod(0o755)
-    _, container = pod("gpu", **values)
 
-    # As Kubernetes has it: `command` is in place of the image's entrypoint.
-    with subprocess.Popen(
-        [*container.get("command", [tmp_path / "entrypoint"]), *container["args"]],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        told, _ = process.communicate(timeout=10)
+    def started(container):
+        # As Kubernetes has it: `command` is in place of the image's entrypoint.
+        with subprocess.Popen(
+            [*container.get("command", [tmp_path / "entrypoint"]), *container["args"]],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOSTNAME": "gliogate-0"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            told, _ = process.communicate(timeout=10)
+        return process.pid, told.split(maxsplit=2)
 
-    number, libraries, arguments = told.split(maxsplit=2)
+    return started
+
+
+def test_pods_that_share_a_nodes_memory_have_regions_of_their_own(started, pod):
+    """Triton numbers them: https://github.com/triton-inference-server/python_backend/blob/main/src/stub_launcher.cc"""
+    _, (*_, arguments) = started(pod("mps")[1])
+
+    assert "--backend-config=python,shm-region-prefix-name=gliogate-0- " in arguments
+    assert "shm-region-prefix-name" not in started(pod("gpu")[1])[1][-1]
+
+
+@pytest.mark.parametrize("values", [{}, {"image__entrypoint": ["/usr/bin/env"]}])
+def test_the_images_entrypoint_comes_first_and_triton_has_what_it_has_set(values, started, pod):
+    """That of NVIDIA's images puts the libraries of CUDA that fit the driver before the others.
+
+    https://github.com/triton-inference-server/server/issues/2386
+    """
+    first, (number, libraries, arguments) = started(pod("gpu", **values)[1])
+
     # Process 1 of the pod: its signals reach Triton, and the probes look for its children.
-    assert int(number) == process.pid
+    assert int(number) == first
     assert libraries == ("none" if values else "/compat")
     assert "--model-repository=/models" in arguments
 

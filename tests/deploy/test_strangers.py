@@ -15,6 +15,7 @@ NOT_FOLLOWED = {
     "CKV_K8S_11": "A limit on CPU throttles a server in the middle of a batch. `resources` may have one.",
     "CKV_K8S_15": "IfNotPresent lets a pod start without its registry, and the examples have tags.",
     "CKV_K8S_35": "Triton reads a store's credentials from its environment.",
+    "CKV_K8S_40": "The images' own user, and what volumes hold already is its.",
     "CKV_K8S_43": "Examples have tags where the values take a digest, too.",
 }
 """checkov's checks that the chart fails on purpose, and why."""

@@ -72,7 +72,7 @@ the first slash is a registry if it has a dot or a colon, or is localhost.
 */}}
 {{- define "gliogate.imageReference" -}}
 {{- $name := index . 1 -}}
-{{- with (index . 0).Values.global.imageRegistry -}}
+{{- with get (default (dict) (index . 0).Values.global) "imageRegistry" -}}
 {{- printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $name "") -}}
 {{- else -}}
 {{- $name -}}
@@ -137,7 +137,7 @@ the first slash is a registry if it has a dot or a colon, or is localhost.
 {{- $mig := eq .Values.accelerator.profile "mig" -}}
 {{- $selectors := $claim.selectors -}}
 {{- if and $mig (not $selectors) -}}
-{{- $slice := include "gliogate.acceleratorResource" . | trimPrefix "nvidia.com/mig-" -}}
+{{- $slice := include "gliogate.acceleratorResource" . | trimPrefix "nvidia.com/mig-" | replace ".me" "+me" -}}
 {{- $selectors = list (printf "device.attributes['gpu.nvidia.com'].profile == '%s'" $slice) -}}
 {{- end -}}
 {{- $class := default (ternary "mig.nvidia.com" "gpu.nvidia.com" $mig) $claim.deviceClassName -}}
