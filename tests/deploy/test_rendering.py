@@ -642,15 +642,17 @@ def test_notes_say_how_long_one_pod_on_one_gpu_is_missed(chart, scenarios):
 
     assert "leave nobody who serves" in told
     assert "for up to 130 s" in told
-    assert "minutes, for engines are built each time" in told
-    assert "1200 s at most" in told
+    assert "minutes, for engines are built each time (see engineCache.claim), 1200 s at most" in told
     assert "maxSurge 1 and maxUnavailable 0" in told
     kept = notes(chart, one | {"engineCache": {"existingClaim": "engines"}})
-    assert "seconds where the engines are in the claim" in kept
+    assert "seconds where no engines are to be built" in kept
+    recreated = notes(chart, one | {"accelerator": {"profile": "cpu"}, "strategy": {"type": "Recreate"}})
+    assert "leave nobody who serves" in recreated
     for other in (
         {"replicas": 2},
         {"accelerator": {"profile": "cpu"}},
         {"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
+        {"strategy": {"rollingUpdate": {"maxUnavailable": 0}}},
         {"autoscaling": {"mode": "hpa"}},
     ):
         assert "leave nobody who serves" not in notes(chart, one | other)

@@ -169,6 +169,15 @@ rollingUpdate:
 {{- end -}}
 {{- end -}}
 
+{{/* Says "yes" where a rollout starts a pod before it takes one away. */}}
+{{- define "gliogate.surges" -}}
+{{- $strategy := include "gliogate.strategy" . | fromYaml -}}
+{{- $surge := get (default (dict) $strategy.rollingUpdate) "maxSurge" | toString -}}
+{{- if and (ne (default "RollingUpdate" $strategy.type) "Recreate") (not (has $surge (list "0" "0%"))) -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{/* The fewest pods that are to serve. */}}
 {{- define "gliogate.fewestPods" -}}
 {{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.mode "none") -}}
