@@ -18,6 +18,10 @@ from gliogate.contract import DETECTOR, MODELS, SEGMENTER
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
+IN_ALL = "in all"
+INSTANCES = {"gpu": 2, "gpu_share": 1}
+"""How many instances of each model the configurations for GPUs have."""
+
 BATCH = 32
 """The largest in configs/gpu.pbtxt, and the largest shape that its engines are built for."""
 
@@ -84,20 +88,20 @@ def read_network(path: Path, batch: int = BATCH) -> Network:
     return Network(weights, most)
 
 
-def estimate(networks: dict[str, Network], gates: int, instances: int, assumed: Assumptions) -> dict[str, float]:
-    """What a pod takes of one GPU, in MiB, by what takes it; without what building an engine takes.
+def estimate(networks: dict[str, Network], instances: int, assumed: Assumptions) -> dict[str, float]:
+    """What a pod takes of one GPU, in MiB, by what takes it.
 
     Args:
         networks: of the pod, by name.
-        gates: how many instances of the gate there are.
-        instances: how many of each network.
+        instances: how many there are of the gate, and of each network.
         assumed: what the graphs do not say.
     """
-    parts: dict[str, float] = {f"CUDA, 1 + {gates} processes": (1 + gates) * assumed.context}
+    parts: dict[str, float] = {"CUDA, in Triton and each instance of the gate": (1 + instances) * assumed.context}
     for name, network in networks.items():
-        each = (network.weights + network.activations) / MIB + assumed.session
-        parts[f"{name}, {instances} instances"] = instances * each
-    return parts | {"the gate's arrays": gates * assumed.gate, "Triton's pool": assumed.pool}
+        parts[name] = instances * ((network.weights + network.activations) / MIB + assumed.session)
+    parts |= {"the gate's arrays": instances * assumed.gate, "Triton's pool": assumed.pool}
+    total = sum(parts.values())
+    return parts | {IN_ALL: total, "in all, while engines are built": total + assumed.build}
 
 
 def read_networks(repository: Path) -> dict[str, Network]:
@@ -127,18 +131,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the estimate as a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m deploy.gpu_memory", description=__doc__.partition("\n")[0])
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository", metavar="FOLDER")
-    parser.add_argument("--instances", type=int, default=2, metavar="N", help="of the gate and of each network (2)")
     parser.add_argument("--context", type=int, default=512, metavar="MIB", help="of CUDA, in each process (512)")
     options = parser.parse_args(arguments)
     assumed = Assumptions(context=options.context)
     networks = read_networks(options.repository)
     for name, network in networks.items():
         print(f"{name}: weights {network.weights / MIB:.0f} MiB, activations {network.activations / MIB:.0f} MiB")
-    parts = estimate(networks, options.instances, options.instances, assumed)
-    total = sum(parts.values())
-    rows = parts | {"in all": total, "in all, while engines are built": total + assumed.build}
-    print("\n| what | MiB |\n|---|---|")
-    print("\n".join(f"| {name} | {value:.0f} |" for name, value in rows.items()))
+    columns = [estimate(networks, instances, assumed) for instances in INSTANCES.values()]
+    heads = (f"`{name}`, instances: {instances}" for name, instances in INSTANCES.items())
+    print(f"\n| MiB | {' | '.join(heads)} |\n|---|{'---|' * len(columns)}")
+    for name in columns[0]:
+        print(f"| {name} | {' | '.join(f'{column[name]:.0f}' for column in columns)} |")
     return 0
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from deploy.gpu_check.server import REPOSITORY, Server
-from deploy.gpu_memory import Assumptions, estimate, read_networks
+from deploy.gpu_memory import IN_ALL, INSTANCES, Assumptions, estimate, read_networks
 from gliogate import Client
 from gliogate.contract import DETECTOR, IMAGE, SEGMENTER, Model
 from gliogate.phantom import Phantom, make_phantoms
@@ -106,7 +106,7 @@ def answers_are_those_of_32_bits(machine: Machine) -> None:
 
 def memory_is_what_was_estimated(machine: Machine) -> None:
     """After full batches, what the processes take of the GPU's memory is within the estimate of deploy.gpu_memory."""
-    estimated = sum(estimate(read_networks(REPOSITORY), 2, 2, Assumptions()).values())
+    estimated = estimate(read_networks(REPOSITORY), INSTANCES["gpu"], Assumptions())[IN_ALL]
     used = float(query_gpu("memory.used"))
     machine.found["memory, MiB"] = {"used on the whole GPU": round(used), "estimated": round(estimated)}
     if used > 1.25 * estimated:

@@ -75,7 +75,7 @@ def serving(image: str | None, folder: Path) -> Iterator[Server]:
 def _models(folder: Path, cache: Path) -> Path:
     """A copy of the models that keeps its engines in this cache."""
     models = Path(shutil.copytree(REPOSITORY, folder / "models"))
-    for path in models.glob("*/configs/gpu.pbtxt"):
+    for path in models.glob("*/configs/gpu*.pbtxt"):
         path.write_text(path.read_text().replace(f'"{CACHE}"', f'"{cache.absolute()}"'))
     folder.chmod(0o755)
     return models

@@ -104,6 +104,15 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
     assert cpu == gpu
 
 
+@pytest.mark.parametrize("model", contract.MODELS, ids=lambda model: model.name)
+def test_a_part_of_a_gpu_has_one_instance_of_each_and_differs_in_nothing_else(model):
+    whole, part = (read(REPOSITORY / model.name / "configs" / f"{name}.pbtxt") for name in ("gpu", "gpu_share"))
+
+    assert [[group.count for group in config.instance_group] for config in (whole, part)] == [[2], [1]]
+    part.instance_group[0].count = 2
+    assert whole == part
+
+
 @pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
 def test_32_bits_are_another_file_in_onnx_runtime_and_nothing_else(model):
     in_8_bits, in_32_bits = (read(REPOSITORY / model.name / name) for name in ("config.pbtxt", "configs/fp32.pbtxt"))

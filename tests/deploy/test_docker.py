@@ -144,7 +144,7 @@ def test_the_images_own_entrypoint_runs(dockerfile):
 
 def test_the_cache_that_the_configurations_name_is_there_for_the_images_user(dockerfile, chart_folder):
     server = re.split("^FROM ", dockerfile.read_text(), flags=re.MULTILINE)[2]
-    configurations = (chart_folder.parents[2] / "model_repository").glob("*/configs/gpu.pbtxt")
+    configurations = (chart_folder.parents[2] / "model_repository").glob("*/configs/gpu*.pbtxt")
     [folder] = {
         folder
         for path in configurations

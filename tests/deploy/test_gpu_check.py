@@ -81,7 +81,7 @@ def test_a_triton_that_does_not_start_is_told_with_the_end_of_its_log(program, c
 
 
 def test_the_cache_is_where_the_configurations_have_it():
-    for path in REPOSITORY.glob("tumor_*/configs/gpu.pbtxt"):
+    for path in REPOSITORY.glob("tumor_*/configs/gpu*.pbtxt"):
         assert path.read_text().count(f'"{CACHE}"') == 1
 
 

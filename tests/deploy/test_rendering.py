@@ -226,9 +226,9 @@ def test_labels_and_annotations_may_be_named_twice(render):
     ("scenario", "resource", "name"),
     [
         ("gpu", {"nvidia.com/gpu": 1}, "gpu"),
-        ("mig", {"nvidia.com/mig-2g.20gb": 1}, "gpu"),
-        ("s3", {"nvidia.com/gpu.shared": 1}, "gpu"),
-        ("mps", {"nvidia.com/gpu.shared": 1}, "gpu"),
+        ("mig", {"nvidia.com/mig-2g.20gb": 1}, "gpu_share"),
+        ("s3", {"nvidia.com/gpu.shared": 1}, "gpu_share"),
+        ("mps", {"nvidia.com/gpu.shared": 1}, "gpu_share"),
         ("dra", {}, "gpu"),
         ("cpu", {}, None),
     ],

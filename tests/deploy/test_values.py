@@ -198,8 +198,8 @@ def test_the_schema_refuses_arguments_that_the_chart_gives(chart, pod):
             "renewBefore is 59m60s, not below duration",
         ),
         (
-            {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.5gb"}},
-            "accelerator.resource is a slice of 5 GB",
+            {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.3gb"}},
+            "accelerator.resource is a slice of 3 GB",
         ),
         (
             {"accelerator": {"profile": "mps", "resourceClaim": {"enabled": True}}},
@@ -247,8 +247,8 @@ def test_values_that_do_not_go_together_are_refused(values, message, render):
         {"ingress": OPEN, "networkPolicy__extraIngress": [{"ports": [{"port": "grpc"}]}]},
         {"ingress": OPEN, "networkPolicy__enabled": False},
         {"batch": BATCH | {"output": {"volume": CLAIM, "subPath": "studies-results"}}},
-        {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.6gb"}},
-        {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.5gb", "modelConfigName": "small"}},
+        {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.5gb"}},
+        {"accelerator": {"profile": "mig", "resource": "nvidia.com/mig-1g.3gb", "modelConfigName": "small"}},
         {"resources__limits__memory": 2**31},
         {"name": "1st", "fullnameOverride": "first"},
         {"scenario": "hpa", "monitoring__podMonitor__interval": "30s"},

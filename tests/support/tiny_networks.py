@@ -33,8 +33,8 @@ def build_repository(shipped: Path, destination: Path) -> Path:
         version = destination / model.name / "1"
         version.mkdir(parents=True)
         shutil.copy(shipped / model.name / "config.pbtxt", version.parent)
-        # The GPU's is for machines that have one.
-        not_here = shutil.ignore_patterns("gpu.pbtxt")
+        # Those for GPUs are for machines that have one.
+        not_here = shutil.ignore_patterns("gpu*.pbtxt")
         shutil.copytree(shipped / model.name / "configs", version.parent / "configs", ignore=not_here)
         if model is not contract.ENSEMBLE:
             for name in NETWORK_FILES:

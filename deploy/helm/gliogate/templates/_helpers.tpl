@@ -191,8 +191,10 @@ yes
 {{- define "gliogate.modelConfigName" -}}
 {{- if .Values.accelerator.modelConfigName -}}
 {{- .Values.accelerator.modelConfigName -}}
-{{- else if ne .Values.accelerator.profile "cpu" -}}
+{{- else if eq .Values.accelerator.profile "gpu" -}}
 gpu
+{{- else if ne .Values.accelerator.profile "cpu" -}}
+gpu_share
 {{- end -}}
 {{- end -}}
 
@@ -452,8 +454,8 @@ yes
 {{- end -}}
 {{- with .Values.accelerator -}}
 {{- $slice := include "gliogate.acceleratorResource" $ | regexFind "mig-[0-9]+g\\.[0-9]+gb" | regexFind "[0-9]+gb" | trimSuffix "gb" -}}
-{{- if and $slice (lt (int $slice) 6) (not .modelConfigName) -}}
-{{- fail (printf "accelerator.resource is a slice of %s GB, and a pod takes more while it builds its engines: take one of 6 GB or more (docs/operations.md), or name a configuration of yours in accelerator.modelConfigName" $slice) -}}
+{{- if and $slice (lt (int $slice) 4) (not .modelConfigName) -}}
+{{- fail (printf "accelerator.resource is a slice of %s GB, and a pod takes more while it builds its engines: take one of 4 GB or more (docs/operations.md), or name a configuration of yours in accelerator.modelConfigName" $slice) -}}
 {{- end -}}
 {{- if and .resourceClaim.enabled (semverCompare "<1.32-0" $.Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "accelerator.resourceClaim.enabled takes Kubernetes 1.34, or 1.32 with dynamic resource allocation switched on, and this is %s: ask for accelerator.resource" $.Capabilities.KubeVersion.Version) -}}
