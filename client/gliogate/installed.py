@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Final
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "cohort": ("pyarrow",),
     "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm"),
     "embedded": ("pytriton", "onnxruntime", "openvino"),
     "nifti": ("nibabel",),

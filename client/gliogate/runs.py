@@ -128,6 +128,28 @@ class Server:
 
 
 @contextmanager
+def serving(server: Server, *, restart: bool = False) -> Iterator[str]:
+    """The address of a running server, or of an embedded one that lives as long as the context.
+
+    Args:
+        server: which one.
+        restart: start an embedded one again when it dies, see `gliogate.embedded.EmbeddedServer`.
+
+    Raises:
+        EmbeddedServerError: the embedded server is not installed, or did not start.
+    """
+    if server.url is not None:
+        yield server.url
+        return
+    embedded = import_embedded()
+    started = embedded.EmbeddedServer(embedded.find_model_repository(server.model_repository), restart=restart)
+    with ExitStack() as stack:
+        with Console(stderr=True).status("Starting Triton"):
+            stack.enter_context(started)
+        yield started.url
+
+
+@contextmanager
 def connect(server: Server) -> Iterator[Client]:
     """Opens a client of a running server, or of an embedded one that lives as long as the context.
 
@@ -135,15 +157,7 @@ def connect(server: Server) -> Iterator[Client]:
         RequestError: the running server is not ready.
         EmbeddedServerError: the embedded server is not installed, or did not start.
     """
-    with ExitStack() as stack:
-        url = server.url
-        if url is None:
-            embedded = import_embedded()
-            started = embedded.EmbeddedServer(embedded.find_model_repository(server.model_repository))
-            with Console(stderr=True).status("Starting Triton"):
-                stack.enter_context(started)
-            url = started.url
-        client = stack.enter_context(Client(url, **server.connection))
+    with serving(server) as url, Client(url, **server.connection) as client:
         client.wait_until_ready(timeout_s=READINESS_TIMEOUT_S)
         yield client
 

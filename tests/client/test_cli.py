@@ -265,7 +265,7 @@ def test_doctor_tells_what_is_absent_from_what_is_broken(capsys, monkeypatch, tm
     assert any(line.startswith("failed  server 127.0.0.1:1 no Triton answers gRPC") for line in lines)
     # One command, with what is there, too.
     assert [line for line in lines if "pip install" in line] == lines[-1:]
-    assert lines[-1].endswith(": pip install 'gliogate[dicom,embedded,nifti,otel]'")
+    assert lines[-1].endswith(": pip install 'gliogate[cohort,dicom,embedded,nifti,otel]'")
 
 
 def test_doctor_without_a_server_is_well(capsys, monkeypatch):
@@ -298,7 +298,7 @@ def test_doctor_finds_a_numpy_that_triton_cannot_take(capsys, monkeypatch, tmp_p
 
     assert main(["doctor"]) == 1
 
-    command = "pip install 'gliogate[dicom,embedded,nifti,otel]'"
+    command = "pip install 'gliogate[cohort,dicom,embedded,nifti,otel]'"
     told = f"the embedded Triton needs NumPy 1, and 2.4.6 is installed: {command}"
     assert f"failed  extra embedded  {told}" in capsys.readouterr().out.splitlines()
     with pytest.raises(EmbeddedServerError) as error:

@@ -17,8 +17,9 @@ from support.tiny_networks import slices
 from support.volume_files import make_instances, write_dicom, write_kaggle, write_nifti
 
 from gliogate import Client
-from gliogate.cli import formats, heads, main
+from gliogate.cli import heads, main
 from gliogate.embedded import EmbeddedServer
+from gliogate.volumes import formats
 
 LEVELS = (0.25, 0.75, 0.75, 0.25)
 """How much of each slice is white: two of the four show tumor."""

@@ -1,4 +1,4 @@
-"""The command line: `gliogate analyze`, `info`, `demo`, `serve`, `doctor`, `completion`."""
+"""The command line: `gliogate analyze`, `cohort`, `info`, `demo`, `serve`, `doctor`, `completion`."""
 
 import argparse
 import os
@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import shtab
 
-from gliogate.cli import analyze, doctor, info
+from gliogate.cli import analyze, cohort, doctor, info
 from gliogate.cli.options import (
+    TryAgainError,
     UsageError,
     add_model_repository,
     add_path,
@@ -26,6 +27,7 @@ from gliogate.runs import import_embedded, printable
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_TRY_AGAIN: Final = 75
 EXIT_INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = (
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except UsageError as error:
         return _fail(error, EXIT_USAGE)
+    except TryAgainError as error:
+        return _fail(error, EXIT_TRY_AGAIN)
     except (GliogateError, OSError) as error:
         return _fail(error, EXIT_FAILED)
 
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gliogate {version('gliogate')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     analyze.add(commands)
+    cohort.add(commands)
     info.add(commands)
     _add_demo(commands)
     _add_serve(commands)

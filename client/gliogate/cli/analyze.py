@@ -16,14 +16,15 @@ from gliogate.cli import formats, heads
 from gliogate.cli.options import (
     STDOUT,
     UsageError,
+    add_analysis_options,
+    add_in_flight,
     add_path,
     add_server_options,
     add_volume_options,
+    analysis_options_of,
     check_exist,
     choice_of,
     open_lines,
-    positive,
-    probability,
     server_of,
     source_of,
     start_anew,
@@ -31,13 +32,12 @@ from gliogate.cli.options import (
 )
 from gliogate.client import Client
 from gliogate.connection import DEFAULT_URL, Connection
-from gliogate.contract import GATE_MODES, QUEUE_SIZE
 from gliogate.errors import ImageError
 from gliogate.results import Analysis
 from gliogate.runs import Row, analyze_scans, connect, print_table, summary
 from gliogate.scans import Scan, find_scans
+from gliogate.volumes.formats import OF_VOLUMES, Written
 from gliogate.volumes.reading import is_volume
-from gliogate.wire import IN_FLIGHT, MAX_TIMEOUT_S, TIMEOUT_S, Options
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
         type=formats.parse,
         metavar="LIST",
         help=f"which files, with commas between; of pictures {', '.join(formats.OF_PICTURES)}; of volumes "
-        f"{', '.join(formats.OF_VOLUMES)} (default: mask and overlays; dicom-seg or nifti, montage, csv and json)",
+        f"{', '.join(OF_VOLUMES)} (default: mask and overlays; dicom-seg or nifti, montage, csv and json)",
     )
     add_path(
         parser,
@@ -70,43 +70,9 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="write one JSON object a line there; '-' for stdout, instead of the table",
     )
-    parser.add_argument(
-        "--detection-threshold",
-        type=probability,
-        metavar="P",
-        help="tumor probability from which the gate opens (default: the server's operating point)",
-    )
-    parser.add_argument(
-        "--mask-threshold",
-        type=probability,
-        metavar="P",
-        help="probability from which a pixel is tumor (default: the server's operating point)",
-    )
-    parser.add_argument(
-        "--gate", choices=GATE_MODES, default="auto", help="segment what the detector finds, all or none (%(default)s)"
-    )
-    parser.add_argument(
-        "--timeout-s",
-        type=positive(float, at_most=MAX_TIMEOUT_S),
-        default=TIMEOUT_S,
-        metavar="S",
-        help="seconds that an answer may take (%(default)g)",
-    )
-    parser.add_argument(
-        "--in-flight",
-        type=positive(int),
-        default=IN_FLIGHT,
-        metavar="N",
-        help=f"requests under way at a time, at most {QUEUE_SIZE} for each server (%(default)s)",
-    )
+    add_analysis_options(parser)
+    add_in_flight(parser)
     add_volume_options(parser)
-    parser.add_argument(
-        "--min-component-ml",
-        type=positive(float),
-        default=0.0,
-        metavar="ML",
-        help="drop connected parts of a volume's mask that are smaller",
-    )
     add_server_options(parser)
 
 
@@ -208,15 +174,6 @@ def _check_output(arguments: argparse.Namespace, volumes: Iterable[Path]) -> Non
             raise UsageError(f"--output {arguments.output} lies in {path}, all of whose pictures are one head")
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    return Options(
-        detection_threshold=arguments.detection_threshold,
-        mask_threshold=arguments.mask_threshold,
-        gate=arguments.gate,
-        timeout_s=arguments.timeout_s,
-    )
-
-
 def _analyze_scans(
     client: Client, scans: list[Scan], arguments: argparse.Namespace, lines: TextIO | None, rows: list[Row]
 ) -> None:
@@ -224,9 +181,11 @@ def _analyze_scans(
     if not scans:
         return
     # Closed also at Ctrl-C: its progress bar would go on beneath the table.
-    with closing(analyze_scans(client, scans, in_flight=arguments.in_flight, **_options(arguments))) as outcomes:
+    with closing(
+        analyze_scans(client, scans, in_flight=arguments.in_flight, **analysis_options_of(arguments))
+    ) as outcomes:
         for outcome in outcomes:
-            row, written = Row.of(outcome), formats.Written()
+            row, written = Row.of(outcome), Written()
             if arguments.output and isinstance(outcome.result, Analysis):
                 written = formats.write_picture(outcome.result, outcome.scan.name, arguments.output, arguments.format)
                 row = replace(row, error=written.error)
@@ -248,7 +207,7 @@ def _analyze_volumes(
         output=arguments.output,
         formats=arguments.format,
     )
-    for row in heads.analyze_heads(client, volumes, wanted, **_options(arguments)):
+    for row in heads.analyze_heads(client, volumes, wanted, **analysis_options_of(arguments)):
         rows.append(row)
         _write_line(row.record(), lines)
 

@@ -8,7 +8,6 @@ from typing import Any, Self, Unpack
 
 from rich.text import Text
 
-from gliogate.cli import formats
 from gliogate.client import Client
 from gliogate.errors import GliogateError, RequestError
 from gliogate.results import Verdict
@@ -17,7 +16,7 @@ from gliogate.scans import distinct_names
 from gliogate.volumes import VolumeAnalysis, VolumeSource, read_volume
 from gliogate.volumes.analysis import check_droppable
 from gliogate.volumes.dicom import Choice
-from gliogate.volumes.nifti import EXTENSIONS as NIFTI_EXTENSIONS
+from gliogate.volumes.formats import Formats, Written, of_volume, stem_of, write_volume
 from gliogate.wire import Options
 
 
@@ -54,7 +53,7 @@ class Wanted:
     in_flight: int
     min_component_ml: float
     output: Path | None
-    formats: formats.Formats
+    formats: Formats
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class HeadRow:
     error: str | None = None
 
     @classmethod
-    def of(cls, head: Head, analysis: VolumeAnalysis, written: formats.Written) -> Self:
+    def of(cls, head: Head, analysis: VolumeAnalysis, written: Written) -> Self:
         """Makes a row of an analysis and its files."""
         found = analysis.to_dict() | {"notes": [*analysis.volume.notes, *written.notes]}
         return cls(head, written.files, found, analysis.verdict, written.error)
@@ -90,14 +89,7 @@ class HeadRow:
 def name_heads(paths: Sequence[Path]) -> list[Path]:
     """A name for each volume, see `Head`."""
     absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100  links keep their names
-    return distinct_names(absolute, [_stem(path) for path in absolute])
-
-
-def _stem(path: Path) -> str:
-    if path.is_dir():
-        return path.name
-    ending = next((each for each in reversed(NIFTI_EXTENSIONS) if path.name.lower().endswith(each)), path.suffix)
-    return path.name[: -len(ending)] or path.name if ending else path.name
+    return distinct_names(absolute, [stem_of(path) for path in absolute])
 
 
 def analyze_heads(
@@ -124,7 +116,7 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
         task = progress.add_task(f"Reading {printable(str(head.name))}", total=None)
         volume = read_volume(head.source, series=head.series, window=head.window)
         check_droppable(volume, wanted.min_component_ml)
-        suitable = formats.of_volume(volume, wanted.formats) if wanted.output else ()
+        suitable = of_volume(volume, wanted.formats) if wanted.output else ()
         progress.update(task, description=f"Analyzing {printable(str(head.name))}", total=len(volume.slices))
         analyses = []
         for analysis_of_slice in client.analyze_many(volume.slices, in_flight=wanted.in_flight, **options):
@@ -132,11 +124,9 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
             progress.advance(task)
         analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
         progress.update(task, description=f"Writing {printable(str(head.name))}", total=None)
-        written = formats.Written()
+        written = Written()
         if wanted.output:
-            written = formats.write_volume(
-                analysis, head.name, wanted.output, suitable, are_usual=wanted.formats is None
-            )
+            written = write_volume(analysis, head.name, wanted.output, suitable, are_usual=wanted.formats is None)
     return HeadRow.of(head, analysis, written)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Final, TextIO
@@ -12,12 +13,14 @@ from typing import Any, Final, TextIO
 import shtab
 
 from gliogate.connection import TLS, URL_VARIABLE, Connection, ConnectionOptions, Retries, target_of
+from gliogate.contract import GATE_MODES, QUEUE_SIZE
 from gliogate.errors import AuthenticationError
 from gliogate.proxies import ENVIRONMENT
 from gliogate.runs import Server
 from gliogate.volumes.dicom import Choice
 from gliogate.volumes.reading import VolumeSource, is_volume
 from gliogate.volumes.sequences import SEQUENCES, Sequence3
+from gliogate.wire import IN_FLIGHT, MAX_TIMEOUT_S, TIMEOUT_S, Options
 
 STDOUT: Final = "-"
 """What stands for stdout where a file is asked for."""
@@ -25,6 +28,10 @@ STDOUT: Final = "-"
 
 class UsageError(Exception):
     """Arguments that make no sense together, or with what is on disk."""
+
+
+class TryAgainError(Exception):
+    """What was needed was not there: the same command may go on later."""
 
 
 def path_of(text: str) -> Path:
@@ -104,7 +111,11 @@ def server_of(arguments: argparse.Namespace) -> Server:
 
 
 def _token_reader(path: Path) -> Callable[[], str]:
-    return lambda: path.read_text().strip()
+    return partial(_read_token, path)
+
+
+def _read_token(path: Path) -> str:
+    return path.read_text().strip()
 
 
 def add_model_repository(parser: Any) -> None:
@@ -118,10 +129,66 @@ def add_model_repository(parser: Any) -> None:
     )
 
 
+def add_analysis_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what is asked of the server for each slice."""
+    parser.add_argument(
+        "--detection-threshold",
+        type=probability,
+        metavar="P",
+        help="tumor probability from which the gate opens (default: the server's operating point)",
+    )
+    parser.add_argument(
+        "--mask-threshold",
+        type=probability,
+        metavar="P",
+        help="probability from which a pixel is tumor (default: the server's operating point)",
+    )
+    parser.add_argument(
+        "--gate", choices=GATE_MODES, default="auto", help="segment what the detector finds, all or none (%(default)s)"
+    )
+    parser.add_argument(
+        "--timeout-s",
+        type=positive(float, at_most=MAX_TIMEOUT_S),
+        default=TIMEOUT_S,
+        metavar="S",
+        help="seconds that an answer may take (%(default)g)",
+    )
+
+
+def analysis_options_of(arguments: argparse.Namespace) -> Options:
+    """What the options of `add_analysis_options` ask for."""
+    return Options(
+        detection_threshold=arguments.detection_threshold,
+        mask_threshold=arguments.mask_threshold,
+        gate=arguments.gate,
+        timeout_s=arguments.timeout_s,
+    )
+
+
+def add_in_flight(parser: argparse.ArgumentParser) -> None:
+    """Adds how many requests are under way at a time."""
+    parser.add_argument(
+        "--in-flight",
+        type=positive(int),
+        default=IN_FLIGHT,
+        metavar="N",
+        help=f"requests under way at a time, at most {QUEUE_SIZE} for each server (%(default)s)",
+    )
+
+
 def add_volume_options(parser: argparse.ArgumentParser) -> None:
     """Adds how volumes are read."""
     group = parser.add_argument_group("volumes")
     group.add_argument("--volume", action="store_true", help="take each folder of pictures for one head")
+    add_reading_options(group)
+    for kind in ("pre", "post"):
+        add_path(
+            group, f"--{kind}", metavar="PATH", help=f"{kind}-contrast images; PATH is then FLAIR of the same head"
+        )
+
+
+def add_reading_options(group: Any) -> None:
+    """Adds how a volume is read that is named by one path, and what is kept of its mask."""
     group.add_argument(
         "--series",
         action="append",
@@ -133,10 +200,13 @@ def add_volume_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--window", action="store_true", help="scale DICOM by the window that it asks for (default: by its own range)"
     )
-    for kind in ("pre", "post"):
-        add_path(
-            group, f"--{kind}", metavar="PATH", help=f"{kind}-contrast images; PATH is then FLAIR of the same head"
-        )
+    group.add_argument(
+        "--min-component-ml",
+        type=positive(float),
+        default=0.0,
+        metavar="ML",
+        help="drop connected parts of a volume's mask that are smaller",
+    )
 
 
 def source_of(arguments: argparse.Namespace, path: Path) -> VolumeSource | None:

@@ -1,0 +1,166 @@
+"""The page of a cohort: one file that needs no network."""
+
+import html
+import math
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+from urllib.parse import quote_from_bytes
+
+from gliogate.cohort.table import NOT_DONE, Entry
+from gliogate.runs import format_or_dash, printable
+
+MAX_ROWS: Final = 2000
+"""Studies on the page; a browser shows more of them no better. The table has all."""
+
+MAX_ERRORS: Final = 200
+
+_BARS: Final = 12
+_WIDTH, _HEIGHT = 640, 190
+
+
+def render(entries: Sequence[Entry], *, summary: str) -> bytes:
+    """Draws the page, UTF-8.
+
+    Args:
+        entries: all studies, in the order of their names.
+        summary: of them, in a line.
+    """
+    failed = [entry for entry in entries if entry.row["error"] not in (None, NOT_DONE)]
+    done = [entry for entry in entries if entry.row["error"] is None]
+    shown = [*failed, *done, *(entry for entry in entries if entry.row["error"] == NOT_DONE)][:MAX_ROWS]
+    shown.sort(key=lambda entry: entry.study)
+    content = {
+        "summary": _text(summary),
+        "tiles": "\n".join(_tiles(entries, done, failed)),
+        "volumes": _volumes([entry.row["tumor_volume_ml"] for entry in done]),
+        "errors": _errors(failed),
+        "rows": "\n".join(map(_row, shown)),
+        "shown": f"{len(shown):,} of {len(entries):,} are shown; the table has all."
+        if len(shown) < len(entries)
+        else "",
+    }
+    page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(content)
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _text(text: str) -> str:
+    """A text as it may stand on a page, also between quotation marks."""
+    return html.escape(printable(text))
+
+
+def _tiles(entries: Sequence[Entry], done: Sequence[Entry], failed: Sequence[Entry]) -> list[str]:
+    verdicts = Counter(entry.row["verdict"] for entry in done)
+    facts: dict[str, tuple[str, int]] = {"studies": ("", len(entries))}
+    facts |= {verdict: (_kind(verdict), count) for verdict, count in sorted(verdicts.items(), reverse=True)}
+    facts["failed"] = ("failed" if failed else "", len(failed))
+    if left := len(entries) - len(done) - len(failed):
+        facts[NOT_DONE] = ("", left)
+    return [
+        f'<div class="tile {kind}"><b>{count:,}</b><span>{_text(name)}</span></div>'
+        for name, (kind, count) in facts.items()
+    ]
+
+
+def _kind(verdict: str | None) -> str:
+    return {"tumor": "tumor", "no tumor": "clear"}.get(verdict or "", "")
+
+
+def _volumes(volumes: Sequence[float | None]) -> str:
+    """A histogram of the volumes above 0, and how many have none."""
+    measured = [volume for volume in volumes if volume is not None]
+    positive = [volume for volume in measured if volume > 0]
+    if not positive:
+        return f'<p class="quiet">No study has a measured volume above 0 ({len(volumes):,} done).</p>'
+    step = _nice(max(positive) / _BARS)
+    counts = Counter(min(int(volume / step), _BARS) for volume in positive)
+    bars = max(counts) + 1
+    highest = max(counts.values())
+    left, bottom, top = 34, _HEIGHT - 38, 12
+    width = (_WIDTH - left - 10) / bars
+    drawn = []
+    for index in range(bars):
+        count = counts[index]
+        height = (bottom - top) * count / highest
+        low, high = f"{index * step:g}", f"{(index + 1) * step:g}"
+        drawn.append(
+            f'<rect x="{left + index * width + 1:.1f}" y="{bottom - height:.1f}" width="{width - 2:.1f}" '
+            f'height="{height:.1f}"><title>{low} to {high} ml: {count:,}</title></rect>'
+        )
+        drawn.append(f'<text x="{left + index * width:.1f}" y="{bottom + 16}" text-anchor="middle">{low}</text>')
+    drawn.append(f'<text x="{_WIDTH - 10}" y="{bottom + 16}" text-anchor="middle">{bars * step:g}</text>')
+    drawn.append(f'<line x1="{left}" x2="{_WIDTH - 10}" y1="{bottom}" y2="{bottom}"/>')
+    drawn.append(f'<text x="{left - 8}" y="{top + 4}" text-anchor="end">{highest:,}</text>')
+    drawn.append(f'<text x="{left - 8}" y="{bottom + 4}" text-anchor="end">0</text>')
+    drawn.append(f'<text x="{(left + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">tumor, ml</text>')
+    median = sorted(positive)[len(positive) // 2]
+    told = f"{len(positive):,} with a volume above 0, median {median:.1f} ml, largest {max(positive):.1f} ml"
+    if empty := len(measured) - len(positive):
+        told += f"; {empty:,} with none"
+    if unknown := len(volumes) - len(measured):
+        told += f"; {unknown:,} of unknown spacing"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="distribution of volumes">{"".join(drawn)}</svg>'
+        f'<p class="quiet">{told}.</p>'
+    )
+
+
+def _nice(rough: float) -> float:
+    """The next of 1, 2 and 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+
+
+def _errors(failed: Sequence[Entry]) -> str:
+    if not failed:
+        return ""
+    items = "\n".join(
+        f"<dt>{_text(entry.study)}</dt><dd>{_text(entry.row['error'])}</dd>" for entry in failed[:MAX_ERRORS]
+    )
+    more = f'<p class="quiet">The first {MAX_ERRORS} of {len(failed):,}.</p>' if len(failed) > MAX_ERRORS else ""
+    return f'<section class="card"><h2>Failed</h2><dl>{items}</dl>{more}</section>'
+
+
+def _row(entry: Entry) -> str:
+    row = entry.row
+    error = row["error"]
+    state = row["verdict"] if error is None else NOT_DONE if error == NOT_DONE else "failed"
+    kind = "failed" if state == "failed" else _kind(state)
+    cells = [
+        f'<th scope="row">{_text(entry.study)}</th>',
+        f'<td class="verdict {kind}">{_text(str(state))}</td>',
+        _number(row["tumor_probability"], ".3f"),
+        _number(row["tumor_volume_ml"], ".1f"),
+        _number(row["largest_diameter_mm"], ".0f"),
+        _number(row["agreement"], ".3f"),
+        _number(row["slices_with_tumor"], "d"),
+        _number(row["slices"], "d"),
+        f"<td class=files>{' '.join(_link(entry.study, file) for file in entry.files if '_overlay.' not in file)}</td>",
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _number(value: Any, format_spec: str) -> str:
+    key = "" if value is None else f' data-key="{value}"'
+    return f"<td class=number{key}>{format_or_dash(value, format_spec)}</td>"
+
+
+def _link(study: str, file: str) -> str:
+    """A link to a file beside the page; a colon in a name would be taken for a scheme without the dot."""
+    address = "./" + "/".join(
+        quote_from_bytes(part.encode("utf-8", "surrogateescape")) for part in (*study.split("/"), *file.split("/"))
+    )
+    name = file.rpartition("/")[2]
+    label = next((label for ending, label in _LABELS.items() if name.endswith(ending)), name)
+    return f'<a href="{html.escape(address)}">{_text(label)}</a>'
+
+
+_LABELS: Final = {
+    "_mask.nii.gz": "mask",
+    "_seg.dcm": "SEG",
+    "_montage.png": "montage",
+    "_slices.csv": "slices",
+    ".json": "JSON",
+}
