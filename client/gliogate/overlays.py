@@ -31,6 +31,8 @@ def paint_mask(
     """
     inside = np.ascontiguousarray(mask != 0).astype(np.uint8)
     painted = picture.copy()
+    if not inside.any():
+        return painted
     tinted = picture * (1 - fill) + np.array(color) * fill
     painted[inside == 1] = tinted[inside == 1].astype(np.uint8)
     width = max(1, round(min(mask.shape) / 256))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, TextIO
@@ -40,14 +41,14 @@ from gliogate.cohort.claims import STALE_S, Claims
 from gliogate.cohort.results import Result, folder_of
 from gliogate.cohort.run import CohortStoppedError, Progress, Run
 from gliogate.cohort.studies import Found, Study, find_studies
-from gliogate.cohort.summing_up import RESERVED, Sums, sum_up
+from gliogate.cohort.summing_up import PARQUET, RESERVED, Sums, sum_up
 from gliogate.cohort.table import Entry
 from gliogate.cohort.workers import Address
 from gliogate.connection import DEFAULT_URL, Connection
 from gliogate.contract import QUEUE_SIZE
-from gliogate.errors import ImageError, MissingExtraError
+from gliogate.errors import ImageError
+from gliogate.installed import install_command
 from gliogate.runs import Server, printable, serving
-from gliogate.volumes.extras import require
 from gliogate.volumes.formats import OF_VOLUMES
 from gliogate.wire import IN_FLIGHT
 
@@ -96,7 +97,7 @@ def add(commands: Any) -> None:
         type=formats.parse,
         metavar="LIST",
         help=f"which files of each study, with commas between: {', '.join(OF_VOLUMES)} "
-        "(default: dicom-seg or nifti, montage, csv and json)",
+        "(default: dicom-seg or nifti, and csv)",
     )
     add_path(
         parser,
@@ -337,10 +338,8 @@ def _notes(found: Found) -> Iterator[str]:
         named = ", ".join(map(printable, found.left_out[:_TOLD]))
         more = f" and {len(found.left_out) - _TOLD} more" if len(found.left_out) > _TOLD else ""
         yield f"no studies, and left out: {named}{more}"
-    try:
-        require("pyarrow.parquet", extra="cohort")
-    except MissingExtraError as error:
-        yield f"there will be no cohort.parquet ({error}); what is done then is done: run the same again for the table"
+    if find_spec("pyarrow") is None:
+        yield f"no pyarrow, so no {PARQUET}: {install_command('cohort')}; run again later, what is done stays"
 
 
 def _tell(sums: Sums, *, to_stdout: bool) -> None:

@@ -21,6 +21,9 @@ from gliogate.volumes.dicom import Choice
 from gliogate.volumes.formats import Formats, of_volume, write_volume
 from gliogate.wire import Options
 
+USUAL: Final = ("csv",)
+"""What is written beside the mask where no formats were named: a montage takes 2 MB a study, JSON is in the result."""
+
 _ROUNDS: Final = 5
 """How often in a row a server that is ready may answer none of a study's slices."""
 
@@ -109,7 +112,7 @@ def analyze_study(client: Client, study: Study, wanted: Wanted, scratch: Path, t
     try:
         volume = read_volume(study.path, series=wanted.series, window=wanted.window)
         check_droppable(volume, wanted.min_component_ml)
-        suitable = of_volume(volume, wanted.formats)
+        suitable = of_volume(volume, wanted.formats, beside_mask=USUAL)
         analyses = _analyze_slices(client, volume.slices, wanted, telling)
         analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
     except ServerLostError:

@@ -127,7 +127,7 @@ class Run:
         try:
             if self._address is None:
                 self._address = self.address()
-            worker = Worker.start(self._address, self.wanted, self.claims.scratch)
+            worker = Worker.start(self._address, self.wanted, self.claims.scratch, self.study_s)
         except BaseException:
             self._again.append(study)  # To be released.
             raise

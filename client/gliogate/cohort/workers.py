@@ -2,20 +2,23 @@
 
 A decoder that brings down its process, or takes all memory, costs the study that it read, and no other: the process is
 replaced. When whoever started them is gone, whatever took it, they end.
+
+They are forked from a process of their own that has imported what they need, and nothing else: none of the threads or
+connections that forking does not bear are in it, and a further worker costs no time.
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Final, cast
 
 from gliogate.client import Client
@@ -28,7 +31,12 @@ from gliogate.errors import GliogateError
 # Not for the workers, who end when they are told to: Ctrl-C goes to all processes of a terminal, and Slurm's SIGTERM to
 # all of a step.
 _NOT_THEIRS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_PR_SET_PDEATHSIG: Final = 1
+_IMPORTED: Final = ("gliogate.cli", "gliogate.cohort.workers", "nibabel", "pydicom")
+"""What is there need not be imported by each; what is not installed is passed over."""
+
+_CONTEXT: Final = get_context("forkserver")
+_GRACE_S: Final = 60.0
+"""After a study's time, for its owner to end it first, who knows why."""
 _TELLS_EVERY_S: Final = 0.2
 
 
@@ -103,12 +111,18 @@ class Worker:
     _since: float | None = None
 
     @classmethod
-    def start(cls, address: Address, wanted: Wanted, scratch: Path) -> "Worker":
-        """Starts a process."""
-        ours, theirs = get_context("spawn").Pipe()
-        process = get_context("spawn").Process(
-            target=work, args=(theirs, os.getpid(), address, wanted, scratch), daemon=True, name="gliogate-worker"
-        )
+    def start(cls, address: Address, wanted: Wanted, scratch: Path, study_s: float) -> "Worker":
+        """Starts a process.
+
+        Args:
+            address: of the server.
+            wanted: what it does with each study.
+            scratch: a folder in which it makes one of its own.
+            study_s: seconds after which a study is given up.
+        """
+        _CONTEXT.set_forkserver_preload(list(_IMPORTED))
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=work, args=(theirs, address, wanted, scratch, study_s), daemon=True)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_THEIRS)
         try:
             process.start()
@@ -168,11 +182,9 @@ def _how_it_ended(code: int | None) -> str:
     return f"{name}, as of a process that takes too much memory" if -code == signal.SIGKILL else name
 
 
-def work(pipe: Connection, owner: int, address: Address, wanted: Wanted, scratch: Path) -> None:
+def work(pipe: Connection, address: Address, wanted: Wanted, scratch: Path, study_s: float) -> None:
     """What a worker does: studies that come through the pipe, until it is closed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != owner:
-        return
+    Thread(target=_end_with_owner, daemon=True).start()
     own = scratch / str(os.getpid())
     last = 0.0
 
@@ -183,19 +195,37 @@ def work(pipe: Connection, owner: int, address: Address, wanted: Wanted, scratch
             last = now
             pipe.send(Slices(total, done))
 
-    telling = Telling(tell_slices, lambda is_so: pipe.send(Waiting(is_so)))
+    def tell_waiting(is_so: bool) -> None:
+        _end_after(0.0 if is_so else study_s)
+        pipe.send(Waiting(is_so))
+
+    telling = Telling(tell_slices, tell_waiting)
     try:
         with Client(address.url, **address.options) as client:
             wait_for_server(client, wanted.ready_s, telling)
             pipe.send(Started())
             while True:
+                _end_after(0.0)
                 study = cast("Study", pipe.recv())
+                _end_after(study_s)
                 _empty(own)
                 pipe.send(analyze_study(client, study, wanted, own, telling))
     except (EOFError, BrokenPipeError):
         return
     except (ServerLostError, OutputLostError, GliogateError, OSError) as error:
         pipe.send(Lost(str(error)))
+
+
+def _end_with_owner() -> None:
+    owner = parent_process()
+    if owner is not None:
+        owner.join()
+        os._exit(1)
+
+
+def _end_after(seconds: float) -> None:
+    """Has the system end this process, also where a decoder lets no thread run and the owner is gone; 0 is never."""
+    signal.setitimer(signal.ITIMER_REAL, seconds and seconds + _GRACE_S)
 
 
 def _empty(folder: Path) -> None:

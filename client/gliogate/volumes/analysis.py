@@ -78,13 +78,14 @@ class VolumeAnalysis:
             if analysis.mask.shape != tuple(shape):
                 raise ValueError(f"slice {index}: a mask of shape {analysis.mask.shape}, expected {tuple(shape)}")
         check_droppable(volume, min_component_ml)
-        mask = np.stack([analysis.mask != 0 for analysis in analyses]).astype(np.uint8)
+        mask = np.stack([analysis.mask != 0 for analysis in analyses]).view(np.uint8)
         labels, found = label_components(mask)
-        sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
+        parts = split_components(labels, found) if found else []
         # The largest come first, so what is kept are the first ones.
-        kept = int(np.count_nonzero(sizes * (volume.voxel_ml or 0) >= min_component_ml))
-        mask[labels > kept] = 0
-        components = tuple(_component(voxels, volume) for voxels in split_components(labels, found)[:kept])
+        kept = sum(len(voxels) * (volume.voxel_ml or 0) >= min_component_ml for voxels in parts)
+        if kept < found:
+            mask[labels > kept] = 0
+        components = tuple(_component(voxels, volume) for voxels in parts[:kept])
         return cls(volume=volume, analyses=tuple(analyses), mask=mask, components=components)
 
     @property

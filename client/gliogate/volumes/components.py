@@ -24,6 +24,8 @@ def label_components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:
         found, part = cv2.connectedComponents((plane != 0).astype(np.uint8), connectivity=8)
         np.copyto(target, part + count, where=part > 0)
         count += found - 1
+    if not count:
+        return labels, 0
     parent = np.arange(count + 1)
 
     def root(label: int) -> int:
@@ -37,12 +39,15 @@ def label_components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:
             for one, other in _touching(below, above):
                 parent[root(one)] = root(other)
     roots = np.array([root(label) for label in range(count + 1)])
-    sizes = np.bincount(roots[labels].ravel(), minlength=count + 1)
-    sizes[0] = 0
+    # Most of a head is no tumor: only what is inside is looked at again.
+    numbers = labels.ravel()
+    inside = np.flatnonzero(numbers)
+    sizes = np.bincount(roots[numbers[inside]], minlength=count + 1)
     ranked = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     number = np.zeros(count + 1, np.int32)
     number[ranked] = np.arange(1, len(ranked) + 1)
-    return number[roots[labels]], len(ranked)
+    numbers[inside] = number[roots[numbers[inside]]]
+    return labels, len(ranked)
 
 
 def _touching(below: NDArray[np.int32], above: NDArray[np.int32]) -> set[tuple[int, int]]:
@@ -59,10 +64,11 @@ def _touching(below: NDArray[np.int32], above: NDArray[np.int32]) -> set[tuple[i
 
 def split_components(labels: NDArray[np.int32], count: int) -> list[NDArray[np.int64]]:
     """The voxels (slice, row, column) of each component, (voxels, 3), in the order of their slices."""
-    places = np.argwhere(labels)
-    numbers = labels[tuple(places.T)]
+    inside = np.flatnonzero(labels)
+    numbers = labels.ravel()[inside]
     order = np.argsort(numbers, kind="stable")
-    return np.split(places[order], np.cumsum(np.bincount(numbers, minlength=count + 1)[1:count]))
+    places = np.stack(np.unravel_index(inside[order], labels.shape), axis=1)
+    return np.split(places, np.cumsum(np.bincount(numbers, minlength=count + 1)[1:count]))
 
 
 def feret_diameter(pixels: NDArray[np.int64], spacing: Sequence[float]) -> float:

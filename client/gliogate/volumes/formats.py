@@ -64,8 +64,15 @@ class Written:
             self.errors.append(f"{name}: {error.strerror}" if name else str(error))
 
 
-def of_volume(volume: Volume, formats: Formats) -> Sequence[str]:
+def of_volume(
+    volume: Volume, formats: Formats, *, beside_mask: Sequence[str] = ("montage", "csv", "json")
+) -> Sequence[str]:
     """The formats to write a volume in.
+
+    Args:
+        volume: the volume.
+        formats: those that were named.
+        beside_mask: those that are usual beside the mask's own.
 
     Raises:
         ImageError: DICOM is asked for, and the volume is not of DICOM.
@@ -73,7 +80,7 @@ def of_volume(volume: Volume, formats: Formats) -> Sequence[str]:
     """
     is_dicom = isinstance(volume.origin, DicomOrigin)
     if formats is None:
-        usual = ("dicom-seg" if is_dicom else "nifti", "montage", "csv", "json")
+        usual = ("dicom-seg" if is_dicom else "nifti", *beside_mask)
         require_libraries(usual)
         return usual
     if "dicom-seg" in formats and not is_dicom:
