@@ -131,11 +131,11 @@ class Claims:
                 # By one alone, on every file system.
                 number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
-                is_over = self._is_over(path)
+                owner = _read_owner(path)
+                is_over = self._is_over(path, owner)
                 if not is_over:
                     return Taking.HELD if is_over is False else Taking.UNSURE
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                self._remove(path, owner)
                 continue
             self._held.add(path)
             with os.fdopen(number, "w", encoding="ascii") as file:
@@ -174,9 +174,8 @@ class Claims:
     def _path(self, study: str) -> Path:
         return self._claims / hashlib.sha256(os.fsencode(study)).hexdigest()[:32]
 
-    def _is_over(self, claim: Path) -> bool | None:
+    def _is_over(self, claim: Path, owner: Owner | None) -> bool | None:
         """Whether a claim's task is over; None where it may be, and time will tell."""
-        owner = _read_owner(claim)
         try:
             if owner is None:  # Whoever made it had no time to say who they are, or it is gone.
                 return self._now() - claim.stat().st_mtime > self._stale_s or None
@@ -189,6 +188,21 @@ class Claims:
             return True
         first = self._seen.setdefault(owner.task, seen)
         return False if dead is False or seen != first else None
+
+    def _remove(self, claim: Path, owner: Owner | None) -> None:
+        """Removes the claim of a task that is over, unless another has just done so and taken the study."""
+        grave = self.scratch / uuid4().hex
+        try:
+            claim.rename(grave)
+        except FileNotFoundError:
+            return
+        except OSError:  # A store that cannot rename.
+            claim.unlink(missing_ok=True)
+            return
+        if _read_owner(grave) != owner:
+            with contextlib.suppress(OSError):
+                claim.hardlink_to(grave)
+        grave.unlink(missing_ok=True)
 
     def _seen_at(self, owner: Owner) -> float:
         """When a task last showed itself. Opening the file makes a network's file system ask its server."""

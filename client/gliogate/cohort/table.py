@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from gliogate.cohort.results import Result
+from gliogate.results import verdict_of
 from gliogate.volumes.extras import require
 
 COLUMNS: Final[Mapping[str, type]] = {
@@ -61,7 +62,11 @@ class Entry:
             slices = _rows_of(found, "slices")
             areas = [each.get("area_px") or 0 for each in slices]
             row |= {name: found.get(name) for name in COLUMNS if name in found}
+            verdict, tumor = found.get("verdict"), found.get("tumor")
             row |= {
+                "verdict": verdict
+                if isinstance(verdict, str)
+                else verdict_of(tumor if tumor in (True, False) else None),
                 "tumor_probability": max((each.get("tumor_probability") or 0.0 for each in slices), default=None),
                 "components": len(_rows_of(found, "components")),
                 "slices": len(slices),
