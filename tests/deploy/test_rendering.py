@@ -632,7 +632,7 @@ def test_notes_say_how_to_call_it(chart, scenarios):
     assert 'job="imaging/gliogate"' in unwatched
     assert "set monitoring.rules.enabled" in unwatched
     assert "bearer token" in notes(chart, scenarios["edge"])
-    assert "40 shards" in notes(chart, scenarios["batch"])
+    assert "40 pods" in notes(chart, scenarios["batch"])
     assert "its report is in the claim reports" in notes(chart, scenarios["loadtest"])
 
 

@@ -114,7 +114,7 @@ def test_the_schema_knows_the_values_and_no_others(text, chart_folder):
         ({"batch": {"enabled": True}}, "image"),
         ({"batch": {"enabled": True, "image": "i", "input": {"volume": CLAIM}}}, "output"),
         ({"batch": {"input": {"volume": {"hostPath": {"path": "/"}}}}}, "hostPath"),
-        ({"batch": {"shards": 0}}, "shards"),
+        ({"batch": {"pods": 0}}, "pods"),
         ({"batch": BATCH, "tls": {"enabled": True, "existingSecret": "tls"}}, "tlsSecret"),
         ({"loadTest": {"enabled": True}}, "image"),
         ({"loadTest": {"scenarios": ["everything"]}}, "scenarios"),

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from threading import Event, Thread
@@ -51,12 +51,14 @@ class Owner:
         place: the machine since its start, and the name space of its processes; empty where that is not known.
         pid: its process there.
         born: when that began, as the machine counts.
+        lost: how many tasks were killed while they had the study before this one.
     """
 
     task: str
     place: str
     pid: int
     born: str
+    lost: int = 0
 
     @classmethod
     def myself(cls) -> Self:
@@ -90,7 +92,7 @@ class Claims:
         self.scratch = self._tasks / self._me.task
         self._stale_s = stale_s
         self._over = Event()
-        self._held: set[Path] = set()
+        self._held: dict[Path, int] = {}
         self._beat_at = (0.0, 0.0)  # By the file system's clock, by ours.
         self._seen: dict[str, float] = {}
         self._count, self._counted_at = 1, float("-inf")
@@ -126,6 +128,7 @@ class Claims:
             OSError: the folder cannot be written.
         """
         path = self._path(study)
+        lost = 0
         for _ in range(2):
             try:
                 # By one alone, on every file system.
@@ -136,10 +139,11 @@ class Claims:
                 if not is_over:
                     return Taking.HELD if is_over is False else Taking.UNSURE
                 self._remove(path, owner)
+                lost = owner.lost + 1 if owner else 0
                 continue
-            self._held.add(path)
+            self._held[path] = lost
             with os.fdopen(number, "w", encoding="ascii") as file:
-                json.dump(asdict(self._me), file)
+                json.dump(asdict(replace(self._me, lost=lost)), file)
             return Taking.TAKEN
         return Taking.UNSURE
 
@@ -147,6 +151,10 @@ class Claims:
         """Whether a study that was taken is still this task's: others may have thought it over."""
         owner = _read_owner(self._path(study))
         return owner is not None and owner.task == self._me.task
+
+    def lost(self, study: str) -> int:
+        """How many tasks were killed while they had a study that this one has now."""
+        return self._held.get(self._path(study), 0)
 
     def forget(self) -> None:
         """Forgets who was seen to be there: it counts who shows up from now on."""
@@ -167,7 +175,7 @@ class Claims:
             OSError: the folder cannot be written.
         """
         path = self._path(study)
-        self._held.discard(path)
+        self._held.pop(path, None)
         if self.has(study):
             path.unlink(missing_ok=True)
 

@@ -16,6 +16,9 @@ from gliogate.cohort.workers import Address, Died, Lost, Started, Worker, events
 _ATTEMPTS: Final = 2
 """How many workers a study may cost."""
 
+_TASKS: Final = 2
+"""How many tasks it may cost: where memory is short, some systems kill all of a container."""
+
 _STARTS: Final = 3
 """How many workers in a row may end before they have begun with anything."""
 
@@ -74,7 +77,9 @@ class Run:
     _open: deque[Study] = field(default_factory=deque, init=False)
     _others: deque[Study] = field(default_factory=deque, init=False)  # Which other tasks have.
     _again: deque[Study] = field(default_factory=deque, init=False)  # Which cost a worker, and are ours.
+    _suspects: deque[Study] = field(default_factory=deque, init=False)  # Which cost a task, and are ours.
     _is_last_look: bool = field(default=False, init=False)
+    _looked_at: float = field(default=float("-inf"), init=False)
     _costs: Counter[str] = field(default_factory=Counter, init=False)
     _failed_starts: int = field(default=0, init=False)
     _settled: int = field(default=0, init=False)
@@ -106,22 +111,32 @@ class Run:
         finally:
             for worker in self._pool:
                 worker.kill()
-            for study in (*self._again, *(worker.study for worker in self._pool if worker.study)):
+            for study in (*self._again, *self._suspects, *(worker.study for worker in self._pool if worker.study)):
                 with contextlib.suppress(OSError):
                     self.claims.release(study.name)
 
     def _hand_out(self) -> bool:
         """Gives a study to whoever is free; whether there is anything to wait for."""
-        free = [worker for worker in self._pool if worker.study is None]
-        for _ in range(self.workers - len(self._pool) + len(free)):
-            study = self._take()
-            if study is None:
-                break
-            if free:
-                free.pop().give(study)
-            else:
-                self._pool.append(self._start_with(study))
-        return bool(self._open or self._others or self._again or any(worker.study for worker in self._pool))
+        if not self._is_alone:
+            free = [worker for worker in self._pool if worker.study is None]
+            for _ in range(self.workers - len(self._pool) + len(free)):
+                study = self._take()
+                if study is None:
+                    break
+                if free:
+                    free.pop().give(study)
+                else:
+                    self._pool.append(self._start_with(study))
+        return bool(self._open or self._others or self._again or self._suspects or self._is_busy)
+
+    @property
+    def _is_busy(self) -> bool:
+        return any(worker.study for worker in self._pool)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether a suspect is under way: should it cost another task, no other study is to be suspected for it."""
+        return any(worker.study and self.claims.lost(worker.study.name) for worker in self._pool)
 
     def _start_with(self, study: Study) -> Worker:
         try:
@@ -149,23 +164,41 @@ class Run:
             # Who was there an hour ago may be gone: from now on it counts whether they show themselves again.
             self._is_last_look = True
             self.claims.forget()
-        for _ in range(len(self._others)):
+        for _ in range(len(self._others) if self._may_look_again() else 0):
             study = self._others.popleft()
             taking = self._try_to_take(study)
             if taking is Taking.TAKEN:
                 return study
             if taking is Taking.UNSURE:
                 self._others.append(study)
-        return None
+        return self._suspects.popleft() if self._suspects and not self._is_busy else None
+
+    def _may_look_again(self) -> bool:
+        """Whether it is time to ask once more for what others have: on a network that takes time."""
+        now = time.monotonic()
+        if now < self._looked_at + _LOOKS_EVERY_S:
+            return False
+        self._looked_at = now
+        return True
 
     def _try_to_take(self, study: Study) -> Taking | None:
         """Takes a study that is not settled; None where it is."""
         if self._is_settled(study):
             return None
         taking = self.claims.take(study.name)
+        if taking is not Taking.TAKEN:
+            return taking
         # It may have been settled, and given back, in between.
-        if taking is Taking.TAKEN and self._is_settled(study):
+        if self._is_settled(study):
             self.claims.release(study.name)
+            return None
+        if lost := self.claims.lost(study.name):
+            if lost < _TASKS:
+                self._suspects.append(study)
+            else:
+                self._give_up(
+                    study, f"{lost} tasks that worked on it were killed, as those that take too much memory", 0.0
+                )
             return None
         return taking
 
@@ -235,7 +268,10 @@ class Run:
         busy = [(worker.study, worker.slices) for worker in self._pool if worker.study]
         under_way = sum(study.size * slices.done / max(slices.total, 1) for study, slices in busy)
         done = self._bytes + under_way
-        left = sum(study.size for study in (*self._open, *self._again, *(study for study, _ in busy))) - under_way
+        left = (
+            sum(study.size for study in (*self._open, *self._again, *self._suspects, *(study for study, _ in busy)))
+            - under_way
+        )
         # The others are as fast as we are.
         left_s = left * elapsed_s / done / self.claims.count_tasks() if done and elapsed_s > 1 else None
         slices = self._slices + sum(slices.done for _, slices in busy)

@@ -18,6 +18,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import gettempdir
 from threading import Thread
 from typing import Final, cast
 
@@ -34,7 +35,9 @@ _NOT_THEIRS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _IMPORTED: Final = ("gliogate.cli", "gliogate.cohort.workers", "nibabel", "pydicom")
 """What is there need not be imported by each; what is not installed is passed over."""
 
-_CONTEXT: Final = get_context("forkserver")
+_LONGEST: Final = 70
+"""Bytes of the path of a folder in which a socket still has a name."""
+
 _GRACE_S: Final = 60.0
 """After a study's time, for its owner to end it first, who knows why."""
 _TELLS_EVERY_S: Final = 0.2
@@ -120,9 +123,11 @@ class Worker:
             scratch: a folder in which it makes one of its own.
             study_s: seconds after which a study is given up.
         """
-        _CONTEXT.set_forkserver_preload(list(_IMPORTED))
-        ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=work, args=(theirs, address, wanted, scratch, study_s), daemon=True)
+        forks = len(os.fsencode(gettempdir())) < _LONGEST
+        context = get_context("forkserver") if forks else get_context("spawn")
+        context.set_forkserver_preload(list(_IMPORTED))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, address, wanted, scratch, study_s), daemon=True)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_THEIRS)
         try:
             process.start()
