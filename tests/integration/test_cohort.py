@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,24 @@ def test_whatever_ends_it_leaves_no_process_and_another_run_goes_on(number, star
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(results(output)) == 4
     assert list((output / ".cohort" / "tasks").iterdir()) == []
+
+
+def test_a_study_that_costs_task_after_task_is_done_alone_and_given_up(start, studies, output):
+    """As where memory is short, and the system kills a container and not a process of it."""
+    for name in ("a", "b", "hangs"):
+        make_study(studies, name, count=9 if name == "hangs" else 3)
+
+    for _ in range(2):
+        shutil.rmtree(output / "b.npy", ignore_errors=True)
+        process = start("--workers", "2", "--run-name", "1")
+        # The largest is under way, or held until it is alone.
+        wait_for(lambda: {"a.npy", "b.npy"} <= results(output).keys(), seconds=60)
+        process.kill()
+        process.communicate()
+    told, complained = start("--workers", "2", "--run-name", "1").communicate(timeout=60)
+
+    assert "3 studies, 2 with tumor, 1 failed" in told, complained
+    assert "2 tasks that worked on it were killed" in results(output)["hangs.npy"]["error"]
 
 
 def test_several_tasks_share_the_studies_and_any_of_them_makes_the_whole_table(start, studies, output):

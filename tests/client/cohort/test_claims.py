@@ -137,3 +137,13 @@ def test_of_many_tasks_one_takes_a_study_that_is_left(elsewhere, tmp_path):
     for process in tasks:
         process.communicate()
     assert said.count("TAKEN") == 1
+
+
+def test_a_claim_tells_how_many_tasks_were_killed_with_it(elsewhere, tmp_path):
+    elsewhere("a", seconds=61)
+    with task(tmp_path) as claims:
+        assert claims.take("b") is claims.take("a") is Taking.TAKEN
+        assert (claims.lost("a"), claims.lost("b")) == (1, 0)
+        claims.release("a")
+        assert claims.take("a") is Taking.TAKEN
+        assert claims.lost("a") == 0
