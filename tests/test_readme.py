@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from support.readmes import blocks, commands
 
@@ -44,7 +45,7 @@ def scans(tmp_path, monkeypatch):
 def test_every_kind_of_command_in_it_is_run_here_or_by_ci():
     lines = [line for block in blocks(README, "bash") for line in block.splitlines() if line]
     # The installation is run by tests/packaging.
-    known = ("make ", "pip install", "gliogate demo", "gliogate serve", "gliogate analyze")
+    known = ("make ", "pip install", "gliogate demo", "gliogate serve", "gliogate analyze", "gliogate cohort")
     known += ("python -m training", "python -c", "curl ")
     assert [line for line in lines if not line.startswith(known)] == []
 
@@ -78,6 +79,16 @@ def test_the_shell_examples_run(scans, shipped_server, shipped_repository):
     records = [json.loads(line) for line in (scans / "build" / "out.jsonl").read_text().splitlines()]
     assert len(records) == 3
     assert all(Path(record["mask"]).is_file() for record in records)
+
+
+def test_the_cohort_example_runs(scans, shipped_server, monkeypatch):
+    (command,) = commands(README, "gliogate cohort")
+    (scans / "studies").mkdir()
+    np.save(scans / "studies" / "head.npy", [phantom.image for phantom in make_phantoms(2, prevalence=0.5, seed=5)])
+    monkeypatch.setenv("GLIOGATE_URL", shipped_server.url)
+    subprocess.run([Path(sys.executable).with_name("gliogate"), *command[1:]], check=True, cwd=scans)
+
+    assert len((scans / "build" / "cohort" / "cohort.csv").read_text().splitlines()) == 2
 
 
 def test_the_curl_example_gets_an_answer(scans, shipped_server):

@@ -5,12 +5,16 @@ import shlex
 import shutil
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import helm_python
+import numpy as np
 import pytest
 import yaml
+from support.tiny_networks import slices
 
 from deploy.simulate.__main__ import main, make_parser, merge
+from gliogate.cli import main as gliogate
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,33 @@ def test_kubectl_knows_its_commands_and_their_options(commands):
             [kubectl, "--server=http://127.0.0.1:1", *command], capture_output=True, text=True, check=False, timeout=120
         )
         assert "refused" in asked.stderr, asked.stderr
+
+
+def test_its_cohorts_are_scored(commands, tiny_server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLIOGATE_URL", tiny_server.url)
+    for name in ("studies/a", "studies/patient/b"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(f"{name}.npy", slices(0, 0.75))
+    once, each = [command[1:] for command in commands if command[:2] == ["gliogate", "cohort"]]
+
+    assert gliogate(each) == 0
+    assert gliogate(once) == 1  # A patient's folder is no head.
+    assert {path.name for path in Path("results/patient/b.npy/files").iterdir()} == {
+        "b_mask.nii.gz",
+        "b_montage.png",
+        "b_slices.csv",
+    }
+
+
+def test_its_arrays_are_the_file_s(commands, chart_folder):
+    arrays = [command for command in commands if command[0] == "sbatch"]
+    assert len(arrays) == 2
+    for command in arrays:
+        (script,) = [word for word in command if word.endswith(".sbatch")]
+        assert (chart_folder.parents[2] / script).is_file()
+        cohort = command[command.index(script) + 1 :]
+        assert cohort[:2] == ["studies", "results"]
 
 
 def test_its_simulation_takes_these_options(commands):

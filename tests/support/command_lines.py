@@ -17,7 +17,7 @@ from support.tiny_networks import slices
 from gliogate.cli import main
 from gliogate.pictures import encode
 
-EXIT_CODES = (0, 1, 2)
+EXIT_CODES = (0, 1, 2, 75)
 
 # No null character: no system hands one to a program.
 JUNK = (
@@ -122,12 +122,27 @@ COMMANDS = {
         "--in-flight": NUMBERS,
         "--min-component-ml": NUMBERS,
     },
+    "cohort": SERVER
+    | {
+        "--output": OUTPUTS,
+        "--studies": ("*", "*/*", "**", "..", "empty", "*.dcm"),
+        "--workers": NUMBERS,
+        "--format": FORMATS,
+        "--json": LINES,
+        "--gate": ("auto", "ajar"),
+        "--in-flight": NUMBERS,
+        "--study-s": ("1e3", "0", "nan"),
+        "--run-name": ("a", ""),
+        "--no-rename": None,
+        "--window": None,
+        "--min-component-ml": NUMBERS,
+    },
     "info": VOLUMES | {"--json": LINES},
     "demo": SERVER | {"--output": OUTPUTS},
     "doctor": SERVER,
     "completion": {},
 }
-WEIGHTS = {"analyze": 8, "info": 8, "demo": 1, "doctor": 1, "completion": 1}
+WEIGHTS = {"analyze": 8, "cohort": 2, "info": 8, "demo": 1, "doctor": 1, "completion": 1}
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
@@ -150,6 +165,8 @@ def draw(chance: random.Random) -> list[str]:
         value = chance.choice(SHELLS if command == "completion" else PATHS)
         words.insert(chance.choice((0, len(words))), _or_junk(chance, (value,), 0.1))
     words.insert(0, command)
+    if command == "cohort":
+        words += ["--ready-s", "0.1"]  # Else it waits for who is nowhere.
     while chance.random() < 0.15:
         place = chance.randrange(len(words))
         change = chance.randrange(4)

@@ -2,9 +2,11 @@
 
 import html
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
+from statistics import median
 from string import Template
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
@@ -17,7 +19,7 @@ MAX_ROWS: Final = 2000
 
 MAX_ERRORS: Final = 200
 
-_BARS: Final = 12
+_EDGES_ML: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, math.inf)
 _WIDTH, _HEIGHT = 640, 190
 
 
@@ -32,12 +34,14 @@ def render(entries: Sequence[Entry], *, summary: str) -> bytes:
     done = [entry for entry in entries if entry.row["error"] is None]
     shown = [*failed, *done, *(entry for entry in entries if entry.row["error"] == NOT_DONE)][:MAX_ROWS]
     shown.sort(key=lambda entry: entry.study)
+    with_agreement = any(entry.row["agreement"] is not None for entry in entries)
     content = {
         "summary": _text(summary),
         "tiles": "\n".join(_tiles(entries, done, failed)),
         "volumes": _volumes([entry.row["tumor_volume_ml"] for entry in done]),
         "errors": _errors(failed),
-        "rows": "\n".join(map(_row, shown)),
+        "rows": "\n".join(_row(entry, with_agreement=with_agreement) for entry in shown),
+        "agreement": '<th class="number"><button type="button">agreement</button></th>' if with_agreement else "",
         "shown": f"{len(shown):,} of {len(entries):,} are shown; the table has all."
         if len(shown) < len(entries)
         else "",
@@ -74,29 +78,29 @@ def _volumes(volumes: Sequence[float | None]) -> str:
     positive = [volume for volume in measured if volume > 0]
     if not positive:
         return f'<p class="quiet">No study has a measured volume above 0 ({len(volumes):,} done).</p>'
-    step = _nice(max(positive) / _BARS)
-    counts = Counter(min(int(volume / step), _BARS) for volume in positive)
-    bars = max(counts) + 1
-    highest = max(counts.values())
-    left, bottom, top = 34, _HEIGHT - 38, 12
-    width = (_WIDTH - left - 10) / bars
+    places = Counter(bisect_right(_EDGES_ML, volume) - 1 for volume in positive)
+    first, last = min(places), max(places)
+    highest = max(places.values())
+    left, right, bottom, top = 34, _WIDTH - 24, _HEIGHT - 38, 12
+    width = (right - left) / (last - first + 1)
     drawn = []
-    for index in range(bars):
-        count = counts[index]
+    for place in range(first, last + 1):
+        start, count = left + (place - first) * width, places[place]
         height = (bottom - top) * count / highest
-        low, high = f"{index * step:g}", f"{(index + 1) * step:g}"
+        low, high = f"{_EDGES_ML[place]:g}", f"{_EDGES_ML[place + 1]:g}"
+        told = f"{low} to {high} ml: {count:,}" if place + 2 < len(_EDGES_ML) else f"{low} ml and more: {count:,}"
         drawn.append(
-            f'<rect x="{left + index * width + 1:.1f}" y="{bottom - height:.1f}" width="{width - 2:.1f}" '
-            f'height="{height:.1f}"><title>{low} to {high} ml: {count:,}</title></rect>'
+            f'<rect x="{start + 1:.1f}" y="{bottom - height:.1f}" width="{width - 2:.1f}" height="{height:.1f}">'
+            f"<title>{told}</title></rect>"
         )
-        drawn.append(f'<text x="{left + index * width:.1f}" y="{bottom + 16}" text-anchor="middle">{low}</text>')
-    drawn.append(f'<text x="{_WIDTH - 10}" y="{bottom + 16}" text-anchor="middle">{bars * step:g}</text>')
-    drawn.append(f'<line x1="{left}" x2="{_WIDTH - 10}" y1="{bottom}" y2="{bottom}"/>')
+        drawn.append(f'<text x="{start:.1f}" y="{bottom + 16}" text-anchor="middle">{low}</text>')
+    if last + 2 < len(_EDGES_ML):
+        drawn.append(f'<text x="{right}" y="{bottom + 16}" text-anchor="middle">{_EDGES_ML[last + 1]:g}</text>')
+    drawn.append(f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     drawn.append(f'<text x="{left - 8}" y="{top + 4}" text-anchor="end">{highest:,}</text>')
     drawn.append(f'<text x="{left - 8}" y="{bottom + 4}" text-anchor="end">0</text>')
-    drawn.append(f'<text x="{(left + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">tumor, ml</text>')
-    median = sorted(positive)[len(positive) // 2]
-    told = f"{len(positive):,} with a volume above 0, median {median:.1f} ml, largest {max(positive):.1f} ml"
+    drawn.append(f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">tumor, ml</text>')
+    told = f"{len(positive):,} with a volume above 0, median {median(positive):.1f} ml, largest {max(positive):.1f} ml"
     if empty := len(measured) - len(positive):
         told += f"; {empty:,} with none"
     if unknown := len(volumes) - len(measured):
@@ -105,12 +109,6 @@ def _volumes(volumes: Sequence[float | None]) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="distribution of volumes">{"".join(drawn)}</svg>'
         f'<p class="quiet">{told}.</p>'
     )
-
-
-def _nice(rough: float) -> float:
-    """The next of 1, 2 and 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
 def _errors(failed: Sequence[Entry]) -> str:
@@ -123,7 +121,7 @@ def _errors(failed: Sequence[Entry]) -> str:
     return f'<section class="card"><h2>Failed</h2><dl>{items}</dl>{more}</section>'
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: Entry, *, with_agreement: bool) -> str:
     row = entry.row
     error = row["error"]
     state = row["verdict"] if error is None else NOT_DONE if error == NOT_DONE else "failed"
@@ -134,7 +132,7 @@ def _row(entry: Entry) -> str:
         _number(row["tumor_probability"], ".3f"),
         _number(row["tumor_volume_ml"], ".1f"),
         _number(row["largest_diameter_mm"], ".0f"),
-        _number(row["agreement"], ".3f"),
+        *[_number(row["agreement"], ".3f")] * with_agreement,
         _number(row["slices_with_tumor"], "d"),
         _number(row["slices"], "d"),
         f"<td class=files>{' '.join(_link(entry.study, file) for file in entry.files if '_overlay.' not in file)}</td>",
