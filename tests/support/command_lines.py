@@ -143,7 +143,7 @@ COMMANDS = {
     "completion": {},
 }
 WEIGHTS = {"analyze": 8, "cohort": 2, "info": 8, "demo": 1, "doctor": 1, "completion": 1}
-SHELLS = ("bash", "zsh", "tcsh", "fish")
+POSITIONAL = {"completion": ("bash", "zsh", "tcsh", "fish"), "cohort": ("heads", "heads", "scans", "empty", "absent")}
 
 
 def draw(chance: random.Random) -> list[str]:
@@ -162,11 +162,10 @@ def draw(chance: random.Random) -> list[str]:
         joined = [f"{name}={value}"] if chance.random() < 0.3 else [name, value]
         words += joined if values or chance.random() < 0.05 else [name]
     for _ in range(chance.choice((0, 1, 1, 1, 1, 1, 2, 3))):
-        value = chance.choice(SHELLS if command == "completion" else PATHS)
+        value = chance.choice(POSITIONAL.get(command, PATHS))
         words.insert(chance.choice((0, len(words))), _or_junk(chance, (value,), 0.1))
-    words.insert(0, command)
-    if command == "cohort":
-        words += ["--ready-s", "0.1"]  # Else it waits for who is nowhere.
+    # It needs an output, and would wait for who is nowhere.
+    words = [command, *(["--output", "out", "--ready-s", "0.1"] if command == "cohort" else []), *words]
     while chance.random() < 0.15:
         place = chance.randrange(len(words))
         change = chance.randrange(4)
@@ -192,6 +191,7 @@ class Workplace:
         picture = encode(slices(0.75)[0], ".png")
         self._inputs = dict(WHOLE) | {"scan.png": picture, "odd \udcff\n.png": picture, "broken.png": picture[:50]}
         self._inputs |= {"scans/1.png": picture, "scans/2.png": encode(slices(0.25)[0], ".png"), "file": b"no folder"}
+        self._inputs |= {f"heads/{name}": WHOLE[name] for name in ("head.nii", "head.npy", "jls.dcm", "study.zip")}
         self._folder, self._url = folder, url
 
     @contextmanager
@@ -209,7 +209,7 @@ class Workplace:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        for name in ("scans", "empty"):
+        for name in ("heads", "scans", "empty"):
             (self._folder / name).mkdir()
         for name, content in self._inputs.items():
             (self._folder / name).write_bytes(content)
