@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from errno import EROFS
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -36,7 +37,7 @@ from gliogate.cli.options import (
     server_of,
     start_anew,
 )
-from gliogate.cohort.analysis import OutputLostError, Wanted
+from gliogate.cohort.analysis import OF_ALL, Wanted
 from gliogate.cohort.claims import STALE_S, Claims
 from gliogate.cohort.results import Result, folder_of
 from gliogate.cohort.run import CohortStoppedError, Progress, Run
@@ -172,19 +173,19 @@ def run(arguments: argparse.Namespace) -> bool:
             claims = stack.enter_context(Claims(arguments.output, stale_s=arguments.stale_s))
             lines = stack.enter_context(open_lines(arguments.json))
         except OSError as error:
-            raise UsageError(error) from error
+            raise (TryAgainError if error.errno in OF_ALL and error.errno != EROFS else UsageError)(error) from error
         start_anew(lines)
         try:
             # What Ctrl-C leaves is summed up, too; SIGTERM leaves no time for it.
             try:
-                _work(arguments, found.studies, server, wanted, workers, claims, lines)
+                failed = _work(arguments, found.studies, server, wanted, workers, claims, lines)
             finally:
                 if not isinstance(sys.exc_info()[1], SystemExit):
                     sums = sum_up(names, arguments.output, rename=arguments.rename)
                     _tell(sums, to_stdout=arguments.json != STDOUT)
-        except (CohortStoppedError, OutputLostError, OSError) as error:
+        except (CohortStoppedError, OSError) as error:
             raise TryAgainError(f"{error}: what is done is kept, another run goes on") from error
-    return not sums.errors
+    return not failed and not sums.errors
 
 
 def _work(
@@ -195,8 +196,8 @@ def _work(
     workers: int,
     claims: Claims,
     lines: TextIO | None,
-) -> None:
-    """Does this task's share."""
+) -> int:
+    """Does this task's share; returns how many studies failed of it."""
     with _terminable(), ExitStack() as stack:
         show = stack.enter_context(_progress())
 
@@ -208,7 +209,7 @@ def _work(
                 record = {**Entry.of(result.study, result).row, "study": result.study, "files": result.files}
                 print(json.dumps(record), file=lines, flush=True)
 
-        Run(
+        return Run(
             studies=studies,
             wanted=wanted,
             address=address,

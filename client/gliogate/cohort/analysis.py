@@ -29,8 +29,8 @@ _ROUNDS: Final = 5
 
 _PAUSE_S: Final = 1.0
 
-_OF_ALL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN)
-"""What the system says when a whole volume is full or away, not one study's."""
+OF_ALL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+"""What the system says when a whole volume is full or away, not a folder of it."""
 
 
 class ServerLostError(Exception):
@@ -142,7 +142,7 @@ def analyze_study(client: Client, study: Study, wanted: Wanted, scratch: Path, t
 
 
 def _raise_if_of_all(error: OSError) -> None:
-    if error.errno in _OF_ALL:
+    if error.errno in OF_ALL:
         raise OutputLostError(str(error)) from error
 
 

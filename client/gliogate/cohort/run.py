@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gliogate.cohort.analysis import Wanted
+from gliogate.cohort.analysis import OF_ALL, Wanted
 from gliogate.cohort.claims import Claims, Taking
 from gliogate.cohort.results import Result, folder_of
 from gliogate.cohort.studies import Study
@@ -89,8 +89,8 @@ class Run:
     _begun: float | None = field(default=None, init=False)
     _address: Address | None = field(default=None, init=False)
 
-    def run(self) -> None:
-        """Does what there is to do.
+    def run(self) -> int:
+        """Does what there is to do, and returns how many studies failed of those that this task did.
 
         What others work on when nothing else is left is left to them, as soon as they were seen to be there.
 
@@ -108,6 +108,7 @@ class Run:
                 else:
                     time.sleep(_LOOKS_EVERY_S)
                 self.on_progress(self._progress())
+            return self._failed
         finally:
             for worker in self._pool:
                 worker.kill()
@@ -254,14 +255,22 @@ class Run:
             if not self.claims.has(study.name):
                 self._others.append(study)
                 return
-            scratch = self.claims.scratch / "failed"
-            scratch.mkdir(exist_ok=True)
-            result.keep(folder_of(self.wanted.output, study.name), scratch, rename=self.wanted.rename)
+            self._keep(study, result)
         self.claims.release(study.name)
         self._settled += 1
         self._failed += result.error is not None
         self._bytes += study.size
         self.on_result(result)
+
+    def _keep(self, study: Study, result: Result) -> None:
+        scratch = self.claims.scratch / "failed"
+        try:
+            scratch.mkdir(exist_ok=True)
+            result.keep(folder_of(self.wanted.output, study.name), scratch, rename=self.wanted.rename)
+        except OSError as error:
+            # A folder of the study's that is another user's, say: it stays one that is not done.
+            if error.errno in OF_ALL:
+                raise
 
     def _progress(self) -> Progress:
         elapsed_s = time.monotonic() - self._begun if self._begun else 0.0
