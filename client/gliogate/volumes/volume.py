@@ -134,7 +134,7 @@ class Volume:
         """
         if slices.shape != self.slices.shape[:3]:
             raise ValueError(f"shape {slices.shape}, expected that of the slices, {self.slices.shape[:3]}")
-        return np.ascontiguousarray(self.layout.to_grid(slices))
+        return self.layout.to_grid(slices).copy(order="K")
 
 
 def combine(series: Mapping[Sequence3, Series]) -> Volume:
