@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints the table, writes the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cohort", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each has its turn")
-    parser.add_argument("--heads", type=int, default=24, help="studies, synthetic ones in NIfTI")
+    parser.add_argument("--heads", type=int, default=40, help="studies, synthetic ones in NIfTI")
     parser.add_argument("--studies", type=Path, help="a folder of other studies")
     parser.add_argument("--model-repository", type=Path, help="another one than this checkout's")
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="the folder for files")

@@ -86,7 +86,7 @@ def find_studies(folder: Path, pattern: str) -> Found:
     _refuse_slices(folder, taken)
     studies = [Study(os.fspath(path.relative_to(folder)), path, _size_of(path)) for path in taken]
     _refuse_nested(studies)
-    left_out = tuple(os.fspath(path.relative_to(folder)) for path in matches if path not in set(taken))
+    left_out = tuple(os.fspath(path.relative_to(folder)) for path in sorted(set(matches) - set(taken)))
     return Found(tuple(sorted(studies, key=lambda study: (-study.size, study.name))), left_out)
 
 
