@@ -17,7 +17,7 @@ from support.tiny_networks import slices
 from support.volume_files import make_instances, write_dicom, write_kaggle, write_nifti
 from support.waiting import wait_for
 
-from gliogate.cli import main
+from gliogate.cli import cohort, main
 from gliogate.embedded import EmbeddedServer
 
 DONE, FAILED, UNUSABLE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
@@ -266,6 +266,29 @@ def test_what_failed_is_left_to_the_next_run(command, studies, capsys):
     (studies / "broken.nii.gz").unlink()
     write_nifti(studies / "broken.nii.gz", np.zeros((8, 8, 2), np.uint8))
     assert main(command("--run-name", "2")) == DONE
+
+
+def test_it_tells_how_far_it_is(command, studies, monkeypatch, capsys):
+    monkeypatch.setattr(cohort, "_LINE_EVERY_S", 0.0)
+    for index in range(4):
+        make_study(studies, f"{index}", count=60)
+
+    assert main(command("--workers", "1")) == DONE
+
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 4 studies, " in line]
+    assert lines[0] == "0 of 4 studies, begun"
+    assert lines[-1].startswith("4 of 4 studies, ")
+
+
+def test_a_reader_that_leaves_ends_it(start, studies, output):
+    for index in range(3):
+        make_study(studies, f"slow{index}")
+    process = start("--workers", "1", "--json", "-")
+    process.stdout.readline()
+    process.stdout.close()
+
+    assert process.wait(timeout=60) == FAILED
+    assert 1 <= len(results(output)) <= 3
 
 
 def test_a_server_that_comes_back_costs_no_study(command, studies, output, tiny_repository):

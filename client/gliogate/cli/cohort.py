@@ -51,7 +51,7 @@ from gliogate.errors import ImageError
 from gliogate.installed import install_command
 from gliogate.runs import Server, printable, serving
 from gliogate.volumes.formats import OF_VOLUMES
-from gliogate.wire import IN_FLIGHT
+from gliogate.wire import IN_FLIGHT, MAX_TIMEOUT_S
 
 TERMINATED: Final = 128 + signal.SIGTERM
 
@@ -117,14 +117,14 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--study-s",
-        type=positive(float),
+        type=positive(float, at_most=MAX_TIMEOUT_S),
         default=STUDY_S,
         metavar="S",
         help="seconds that a study may take (%(default)g)",
     )
     parser.add_argument(
         "--ready-s",
-        type=positive(float),
+        type=positive(float, at_most=MAX_TIMEOUT_S),
         default=READY_S,
         metavar="S",
         help="seconds that a server which is not there is waited for (%(default)g)",
@@ -138,7 +138,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--stale-s",
-        type=positive(float),
+        type=positive(float, at_most=MAX_TIMEOUT_S),
         default=STALE_S,
         metavar="S",
         help="seconds of silence after which a task on another machine is over, and its studies others' (%(default)g)",
@@ -183,6 +183,8 @@ def run(arguments: argparse.Namespace) -> bool:
                 if not isinstance(sys.exc_info()[1], SystemExit):
                     sums = sum_up(names, arguments.output, rename=arguments.rename)
                     _tell(sums, to_stdout=arguments.json != STDOUT)
+        except BrokenPipeError:
+            raise  # Who read our lines has left.
         except (CohortStoppedError, OSError) as error:
             raise TryAgainError(f"{error}: what is done is kept, another run goes on") from error
     return not failed and not sums.errors
