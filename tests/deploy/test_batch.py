@@ -32,8 +32,8 @@ def start(batch, tmp_path):
     (tmp_path / "input").mkdir()
     folders = {"/input": str(tmp_path / "input"), "--output=/output": f"--output={tmp_path / 'output'}"}
 
-    def start(url, *, run="job-1", **values):
-        _, _, container = batch(**values)
+    def start(url, *, run="job-1", workers=1, **values):
+        _, _, container = batch(batch__workers=workers, **values)
         program, *words = (
             f"--url={url}" if each.startswith("--url=") else folders.get(each, each).replace("$(RUN)", run)
             for each in [*container["command"], *container["args"]]
@@ -105,7 +105,7 @@ def test_pods_share_the_studies(start, tiny_server, tmp_path):
         (tmp_path / "input" / f"patient{index}").mkdir()
         make_study(tmp_path / "input" / f"patient{index}", "head", level=0)
 
-    pods = [start(tiny_server.url, batch__studies="*/*", batch__workers=1) for _ in range(2)]
+    pods = [start(tiny_server.url, batch__studies="*/*") for _ in range(2)]
     logs = [pod.communicate(timeout=250)[0] for pod in pods]
 
     assert [pod.returncode for pod in pods] == [DONE, DONE]

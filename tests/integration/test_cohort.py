@@ -241,20 +241,20 @@ def test_a_study_that_costs_task_after_task_is_done_alone_and_given_up(start, st
 
 
 def test_several_tasks_share_the_studies_and_any_of_them_makes_the_whole_table(start, studies, output):
-    for index in range(9):
+    for index in range(6):
         make_study(studies, f"patient{index}/slow", count=2 + index)
 
-    tasks = [start("--studies", "*/*", "--run-name", "7", "--workers", "1", "--json", "-") for _ in range(3)]
+    tasks = [start("--studies", "*/*", "--run-name", "7", "--workers", "1", "--json", "-") for _ in range(2)]
     told = [process.communicate(timeout=60) for process in tasks]
 
-    assert [process.returncode for process in tasks] == [DONE] * 3, told
+    assert [process.returncode for process in tasks] == [DONE, DONE], told
     shares = [[json.loads(line)["study"] for line in out.splitlines()] for out, _ in told]
-    assert sorted(study for share in shares for study in share) == [f"patient{index}/slow.npy" for index in range(9)]
+    assert sorted(study for share in shares for study in share) == [f"patient{index}/slow.npy" for index in range(6)]
     assert all(len(share) >= 2 for share in shares)
     # The largest first.
-    assert shares[0][0] in [f"patient{index}/slow.npy" for index in (6, 7, 8)]
+    assert {shares[0][0], shares[1][0]} & {"patient4/slow.npy", "patient5/slow.npy"}
     assert {row["error"] for row in rows(output).values()} == {""}
-    assert len(rows(output)) == 9
+    assert len(rows(output)) == 6
 
 
 def test_what_failed_is_left_to_the_next_run(command, studies, capsys):
