@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("folder")
 def test_a_checkout_serves_its_own():
     assert describe(find_model_repository()).startswith("the checkout's, version ")
-    assert "for CPUs and as fp32, gpu: " in describe(find_model_repository())
+    assert "for CPUs and as fp32, gpu, gpu_share: " in describe(find_model_repository())
 
 
 def test_the_one_of_the_current_folder_comes_first(folder, tiny_repository):

@@ -53,8 +53,14 @@ def make_study(folder, name, level=0.75, count=3):
 
 def results(output):
     """What is kept of each study, by name."""
-    paths = {path.parent.relative_to(output).as_posix(): path for path in output.rglob("result.json")}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if not name.startswith(".cohort")}
+    # Folders come and go while it is read.
+    folders = [Path(folder) for folder, _, files in os.walk(output) if "result.json" in files]
+    names = {folder.relative_to(output).as_posix(): folder for folder in folders}
+    return {
+        name: json.loads((folder / "result.json").read_text())
+        for name, folder in names.items()
+        if not name.startswith(".cohort")
+    }
 
 
 def rows(output):

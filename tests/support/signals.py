@@ -1,7 +1,10 @@
 """Signals to the processes behind an embedded server: what stops, kills or pauses them."""
 
 import os
+import signal
 from pathlib import Path
+
+from support.waiting import wait_for
 
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded.stubs import stubs_of
@@ -13,8 +16,20 @@ def name_of(server: EmbeddedServer) -> str:
 
 
 def signal_triton(server: EmbeddedServer, number: int) -> None:
-    """Sends a signal to the Triton of a server."""
-    os.kill(pid_of_triton(server), number)
+    """Sends a signal to the Triton of a server; returns from SIGSTOP when it has stopped.
+
+    One thread takes the signal and stops the others: where processors are scarce, they answer meanwhile.
+    """
+    pid = pid_of_triton(server)
+    os.kill(pid, number)
+    if number == signal.SIGSTOP:
+        wait_for(lambda: _is_stopped(pid))
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is."""
+    stats = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(stat.rpartition(")")[2].split()[0] in "TX" for stat in stats)
 
 
 def signal_server(server: EmbeddedServer, number: int) -> None:
