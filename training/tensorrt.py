@@ -27,6 +27,9 @@ TYPES = {
 STANDARD = ("", "ai.onnx")
 """The names of ONNX's own operators."""
 
+WITH_SETTINGS = ("CumSum", "Resize")
+"""Operators whose inputs behind the first say how, and have types of their own."""
+
 RESIZE = {
     "mode": {"nearest", "linear"},
     "coordinate_transformation_mode": {
@@ -67,8 +70,7 @@ def _reasons(node: NodeProto, kinds: dict[str, int], constants: set[str]) -> lis
         return ["not supported"]
     found = []
     for index, name in enumerate(node.input):
-        # Of a Resize the sizes have types of their own.
-        if name and not (node.op_type == "Resize" and index > 0):
+        if name and not (node.op_type in WITH_SETTINGS and index > 0):
             kind = TYPES.get(kinds.get(name, TensorProto.UNDEFINED), "a type that nobody knows")
             if kind not in OPERATORS[node.op_type]:
                 found.append(f"takes {kind}")
@@ -81,7 +83,7 @@ def _reasons(node: NodeProto, kinds: dict[str, int], constants: set[str]) -> lis
     if node.op_type in ("MaxPool", "LayerNormalization") and len(node.output) > 1:
         found.append("gives more than one output")
     # Axes are an input from opset 13 or 18 on.
-    is_about_axes = node.op_type.startswith("Reduce") or node.op_type in ("Squeeze", "Unsqueeze")
+    is_about_axes = node.op_type.startswith("Reduce") or node.op_type in ("CumSum", "Squeeze", "Unsqueeze")
     if is_about_axes and any(name and name not in constants for name in node.input[1:]):
         found.append("has axes that are computed")
     return found

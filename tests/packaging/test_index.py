@@ -20,9 +20,9 @@ FIRST, *LATER = [
 ]
 INSTALLS = {
     # As the README has it, and then what the doctor says.
-    "3.11": [FIRST, "pip install 'gliogate[dicom,nifti]'", "pip install 'gliogate[loadtest,otel]'"],
+    "3.11": [FIRST, "pip install 'gliogate[dicom,nifti]'", "pip install 'gliogate[cohort,loadtest,otel]'"],
     "3.12": [
-        FIRST.replace("[embedded]", "[dicom,nifti]"),
+        FIRST.replace("[embedded]", "[cohort,dicom,nifti]"),
         "pip install 'gliogate[loadtest,otel]'",
         "pip install 'gliogate[embedded]'",
     ],

@@ -8,6 +8,7 @@ That the networks of each learn from more than two steps is in docs/training.md.
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from support.courses import changes, export, few_slices, small, train
 from support.thin_networks import use_thin_networks
@@ -16,11 +17,13 @@ from training.calibrate import Calibration
 from training.calibration import OperatingPoint, PlattScaling
 from training.data import Split, read_kaggle
 from training.export import networks_to_serve
+from training.graphs import in_16_bits
 from training.metadata import newest_metadata
 from training.onnx_files import TOLERANCE, write_onnx
 from training.predict import predict
 from training.recipes import find, names
 from training.run import Run
+from training.tensorrt import refusals
 from training.train import train as train_stages
 
 pytestmark = pytest.mark.usefixtures("precision_as_it_was")
@@ -54,6 +57,7 @@ def test_it_takes_a_step_and_its_networks_are_proven(
         expected = predict(network, images)[model.outputs[0].name]
         assert expected.std() > 0
         assert write_onnx(network, path, model, images, expected) <= TOLERANCE
+        assert refusals(in_16_bits(onnx.load(path))) == []
 
 
 @pytest.mark.slow  # A minute or two each where nothing else runs.

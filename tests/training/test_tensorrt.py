@@ -42,6 +42,7 @@ def test_the_table_says_of_which_version_it_is() -> None:
 def test_a_graph_that_is_taken_is_told_nothing_of(tmp_path: Path) -> None:
     assert refusals(onnx.load(network(SEGMENTER, tmp_path / "model.onnx", activation="Clip"))) == []
     assert refusals(graph(node("Resize", "x", "", "scales", mode="nearest", nearest_mode="floor"))) == []
+    assert refusals(graph(node("CumSum", "x", "axis"))) == []
 
 
 @pytest.mark.parametrize(
