@@ -23,9 +23,10 @@ OUTPUT = Path("build/gpu-check/report.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code: 0, 1 where a check fails, 2 where nothing can be started.
+    """Runs the command line; returns its exit code.
 
-    Without a GPU it says what it would do, and that it did nothing: 0.
+    0 if all is well, or there is no GPU: then it says what it would do. 1 where a check fails, 2 where nothing can be
+    started, 130 at Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.gpu_check", description=__doc__)
     parser.add_argument("--image", help="the server's image, run by docker; default: the `tritonserver` on PATH")
@@ -49,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except StartError as error:
             print(f"gpu-check: {error}", file=sys.stderr)
             return 2
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+        except KeyboardInterrupt:
+            print("\ngpu-check: interrupted", file=sys.stderr)
+            return 130
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n")
     print(arguments.output)
     return 0 if report["passed"] else 1
 

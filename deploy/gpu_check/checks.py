@@ -54,7 +54,7 @@ def gpu_is_one_that_triton_supports(machine: Machine) -> None:
     """The GPU has compute capability 7.5 or later; its name, its driver and whether it is a MIG slice are told."""
     told = query_gpu("name,driver_version,compute_cap,memory.total,mig.mode.current")
     machine.found["GPU"] = told
-    capability = float(told.split(",")[2])
+    capability = _number(told.split(",")[2])
     if capability < LEAST_CAPABILITY:
         raise WrongError(f"compute capability {capability}, Triton's images ask for {LEAST_CAPABILITY}")
 
@@ -107,7 +107,7 @@ def answers_are_those_of_32_bits(machine: Machine) -> None:
 def memory_is_what_was_estimated(machine: Machine) -> None:
     """After full batches, what the processes take of the GPU's memory is within the estimate of deploy.gpu_memory."""
     estimated = estimate(read_networks(REPOSITORY), INSTANCES["gpu"], Assumptions())[IN_ALL]
-    used = float(query_gpu("memory.used"))
+    used = _number(query_gpu("memory.used"))
     machine.found["memory, MiB"] = {"used on the whole GPU": round(used), "estimated": round(estimated)}
     if used > 1.25 * estimated:
         raise WrongError(f"{used:.0f} MiB are used, {estimated:.0f} were estimated, with a quarter to spare")
@@ -136,6 +136,14 @@ OF_THE_SECOND_START: tuple[Check, ...] = (
     rate_is_told,
     memory_is_what_was_estimated,
 )
+
+
+def _number(told: str) -> float:
+    """What `nvidia-smi` said, if it is a number: of a MIG slice, say, it may not tell."""
+    try:
+        return float(told)
+    except ValueError:
+        raise WrongError(f"nvidia-smi tells {told.strip()!r}, no number") from None
 
 
 def query_gpu(fields: str) -> str:

@@ -1,11 +1,13 @@
 """A Triton that serves the checkout's models on a GPU: the image of deploy/docker/Dockerfile, or one on PATH."""
 
+import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,8 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 CACHE = "/var/cache/tensorrt"
 """Where configs/gpu.pbtxt has engines kept."""
 
-GRPC_PORT, METRICS_PORT = 18001, 18002
+CONTAINER = f"gliogate-gpu-check-{os.getpid()}"
+
 READY_S = 1200
 """As long as the chart's startup probe allows the first start, which builds engines."""
 
@@ -52,24 +55,20 @@ def serving(image: str | None, folder: Path) -> Iterator[Server]:
     """
     cache = folder / "cache"
     cache.mkdir(exist_ok=True)
-    # The image's user is none of this machine.
-    cache.chmod(0o777)
     log = folder / "triton.log"
+    # Free ones: a server that is here already would be ready at once, and answer in the place of this.
+    grpc_port, metrics_port = _free_ports(2)
     with tempfile.TemporaryDirectory(dir=folder) as name, log.open("w") as output:
         models = _models(Path(name), cache)
-        command = [*_runner(image, models, cache), *_arguments(models)]
+        command = [*_runner(image, models, cache), *_arguments(models, grpc_port, metrics_port)]
         begin = time.monotonic()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(process, log)
-            yield Server(f"localhost:{GRPC_PORT}", time.monotonic() - begin, log)
+            url = f"localhost:{grpc_port}"
+            _wait_until_ready(process, url, log)
+            yield Server(url, time.monotonic() - begin, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process, is_container=image is not None)
 
 
 def _models(folder: Path, cache: Path) -> Path:
@@ -86,12 +85,22 @@ def _runner(image: str | None, models: Path, cache: Path) -> list[str]:
         return ["env", f"CUPY_CACHE_DIR={cache / 'cupy'}", "tritonserver"]
     mounts = [f"--volume={path.absolute()}:{path.absolute()}" for path in (models, cache)]
     kernels = f"--env=CUPY_CACHE_DIR={cache.absolute() / 'cupy'}"
-    # One GPU, as a pod has; the image's own entrypoint runs.
-    options = ["--rm", "--gpus=device=0", "--network=host", "--shm-size=1g", kernels, *mounts]
+    # One GPU, as a pod has; the image's own entrypoint runs. What it writes is to be this user's, who removes it.
+    user = f"--user={os.getuid()}:{os.getgid()}"
+    options = [
+        "--rm",
+        f"--name={CONTAINER}",
+        user,
+        "--gpus=device=0",
+        "--network=host",
+        "--shm-size=1g",
+        kernels,
+        *mounts,
+    ]
     return ["docker", "run", *options, image, "tritonserver"]
 
 
-def _arguments(models: Path) -> list[str]:
+def _arguments(models: Path, grpc_port: int, metrics_port: int) -> list[str]:
     return [
         f"--model-repository={models.absolute()}",
         "--model-config-name=gpu",
@@ -99,16 +108,33 @@ def _arguments(models: Path) -> list[str]:
         "--exit-on-error=true",
         "--strict-readiness=true",
         "--grpc-address=127.0.0.1",
-        f"--grpc-port={GRPC_PORT}",
+        f"--grpc-port={grpc_port}",
         "--allow-http=false",
         "--metrics-address=127.0.0.1",
-        f"--metrics-port={METRICS_PORT}",
+        f"--metrics-port={metrics_port}",
     ]
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _end(process: "subprocess.Popen[bytes]", *, is_container: bool) -> None:
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        if is_container:  # It would outlive the command that started it.
+            subprocess.run(["docker", "rm", "--force", CONTAINER], capture_output=True, check=False)
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     deadline = time.monotonic() + READY_S
-    with Client(f"localhost:{GRPC_PORT}") as client:
+    with Client(url) as client:
         while True:
             try:
                 client.wait_until_ready(2)

@@ -153,6 +153,12 @@ def test_more_memory_than_was_estimated_is_found(program, machine, used, is_righ
             memory_is_what_was_estimated(machine)
 
 
+def test_what_nvidia_smi_does_not_tell_is_an_error_of_that_check(program, machine):
+    program("nvidia-smi", "[N/A]")
+    with pytest.raises(WrongError, match=r"tells '\[N/A\]', no number"):
+        memory_is_what_was_estimated(machine)
+
+
 @pytest.mark.parametrize(("name", "is_right"), [("fp32", True), ("", False)], ids=["32 bits", "8 bits"])
 def test_answers_that_are_off_are_found(machine, name, is_right):
     machine.phantoms = list(make_phantoms(40, prevalence=0.5, seed=22))
