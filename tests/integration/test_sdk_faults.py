@@ -181,7 +181,7 @@ class Proxy(threading.Thread):
             while True:
                 here, _ = self._listener.accept()
                 there = socket.create_connection(self._behind)
-                self._sockets += (here, there)
+                self._sockets.extend((here, there))
                 for source, sink in ((here, there), (there, here)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
@@ -192,10 +192,12 @@ class Proxy(threading.Thread):
                 sink.sendall(data)
 
     def cut(self) -> None:
-        while self._sockets:
+        """Ends the connections that there are; one that a client makes meanwhile is a new one and stays."""
+        for _ in range(len(self._sockets)):
+            connection = self._sockets.pop(0)
             with contextlib.suppress(OSError):
-                self._sockets[-1].shutdown(socket.SHUT_RDWR)
-            self._sockets.pop().close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def __enter__(self):
         self.start()
