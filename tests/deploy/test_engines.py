@@ -193,10 +193,9 @@ def test_a_pod_starts_with_what_is_kept_and_leaves_it_as_it_is(start, kept, metr
     before = (kept / "network.engine").stat()
 
     folder, process = start("pod", kept)
-    metrics_page[1]()
-
     assert visible(folder) == {"network.engine": "kept"}
     (folder / "more.engine").write_text("more")
+    metrics_page[1]()
     wait_for((kept / "more.engine").exists)
     end(process)
     assert (kept / "network.engine").stat().st_mtime_ns == before.st_mtime_ns
