@@ -30,7 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.gpu_check", description=__doc__)
     parser.add_argument("--image", help="the server's image, run by docker; default: the `tritonserver` on PATH")
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=OUTPUT,
+        metavar="FILE",
+        help="the report; Triton's logs are beside it; default: %(default)s",
+    )
     arguments = parser.parse_args(argv)
     try:
         query_gpu("name")
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.output.parent) as name:
         try:
-            report = _check(arguments.image, Path(name))
+            report = _check(arguments.image, Path(name), arguments.output)
         except StartError as error:
             print(f"gpu-check: {error}", file=sys.stderr)
             return 2
@@ -58,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report["passed"] else 1
 
 
-def _check(image: str | None, folder: Path) -> dict[str, object]:
-    with serving(image, folder) as server:
+def _check(image: str | None, folder: Path, output: Path) -> dict[str, object]:
+    with serving(image, folder, output.with_suffix(".1.log")) as server:
         machine = Machine(server, folder / "cache")
         results = [_result(check, machine) for check in OF_THE_FIRST_START]
     first = server.ready_s
-    with serving(image, folder) as server:
+    with serving(image, folder, output.with_suffix(".2.log")) as server:
         machine.server, machine.first_ready_s = server, first
         results += [_result(check, machine) for check in OF_THE_SECOND_START]
     return {"passed": all(result["error"] is None for result in results), "checks": results, "found": machine.found}

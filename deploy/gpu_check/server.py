@@ -24,7 +24,7 @@ READY_S = 1200
 
 
 class StartError(Exception):
-    """Triton did not come up; says what its log ends with."""
+    """Triton did not come up; says what its log ends with, and where that is."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Server:
 
 
 @contextmanager
-def serving(image: str | None, folder: Path) -> Iterator[Server]:
+def serving(image: str | None, folder: Path, log: Path) -> Iterator[Server]:
     """Serves the checkout's models with `--model-config-name=gpu`, with the chart's own arguments.
 
     Args:
         image: the server's, for docker; None runs the `tritonserver` on PATH.
-        folder: where its log is written to, and engines and kernels are kept: a second start finds them.
+        folder: where engines and kernels are kept: a second start finds them.
+        log: the file that it writes to.
 
     Raises:
         StartError: it ended, or was not ready after `READY_S`.
     """
     cache = folder / "cache"
     cache.mkdir(exist_ok=True)
-    log = folder / "triton.log"
     # Free ones: a server that is here already would be ready at once, and answer in the place of this.
     grpc_port, metrics_port = _free_ports(2)
     with tempfile.TemporaryDirectory(dir=folder) as name, log.open("w") as output:
@@ -143,10 +143,10 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
             else:
                 return
             if process.poll() is not None:
-                raise StartError(f"Triton ended with exit code {process.returncode}: {_end_of(log)}")
+                raise StartError(f"Triton ended with exit code {process.returncode}:\n{_end_of(log)}")
             if time.monotonic() > deadline:
-                raise StartError(f"Triton was not ready after {READY_S} s: {_end_of(log)}")
+                raise StartError(f"Triton was not ready after {READY_S} s:\n{_end_of(log)}")
 
 
 def _end_of(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    return "\n".join([*log.read_text(errors="replace").splitlines()[-20:], f"The whole log is {log}."])

@@ -77,7 +77,9 @@ def test_a_triton_that_does_not_start_is_told_with_the_end_of_its_log(program, c
     program("docker", "cudaErrorInsufficientDriver", code=1)
     assert main(["--image", "server:1", "--output", str(tmp_path / "report.json")]) == 2
     said = capsys.readouterr().err
-    assert "Triton ended with exit code 1: cudaErrorInsufficientDriver" in said
+    log = tmp_path / "report.1.log"
+    assert f"Triton ended with exit code 1:\ncudaErrorInsufficientDriver\nThe whole log is {log}." in said
+    assert log.read_text() == "cudaErrorInsufficientDriver\n"
 
 
 def test_the_cache_is_where_the_configurations_have_it():
