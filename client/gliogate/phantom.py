@@ -306,12 +306,16 @@ def _paint(rng: Generator, head: _Head) -> "Plane":
 def _grow_lesion(rng: Generator, head: _Head) -> "NDArray[np.uint8]":
     """Draw the mask: the brain's pixels that a smooth random field around one focus or two likes best."""
     brain = head.parenchyma > 0.5
+    if not brain.any():  # At the vertex bone may leave none: the lesion is where it would be.
+        brain = head.depth_px > head.depth_px.max() - 3.0
     smallest, largest = LESION_AREA_PX
-    largest = min(largest, int(_MAX_LESION_SHARE * np.count_nonzero(brain)))
+    largest = max(1, min(largest, int(_MAX_LESION_SHARE * np.count_nonzero(brain))))
     area = int(smallest * (largest / smallest) ** rng.beta(1.8, 1.2))
     radius = np.sqrt(area / np.pi)
 
     deep = np.flatnonzero(brain & (head.cortex < 0.5))
+    if not deep.size:  # Near the vertex all of it may be cortex.
+        deep = np.flatnonzero(brain)
     rows, columns = np.indices(brain.shape, dtype=np.float64)
     row, column = np.unravel_index(rng.choice(deep), brain.shape)
     stretch, angle = rng.uniform(1.0, 1.6), rng.uniform(0.0, np.pi)

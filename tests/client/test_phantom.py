@@ -6,9 +6,18 @@ from itertools import islice
 import cv2
 import numpy as np
 import pytest
+from numpy.random import PCG64, Generator
 
 from gliogate.contract import CHANNELS, IMAGE, SLICE_SIZE
-from gliogate.phantom import LESION_AREA_PX, MAX_SERIES, Phantom, make_phantom, make_phantoms
+from gliogate.phantom import (
+    LESION_AREA_PX,
+    MAX_SERIES,
+    Phantom,
+    _draw_head,
+    _grow_lesion,
+    make_phantom,
+    make_phantoms,
+)
 
 FLAIR = CHANNELS.index("FLAIR")
 SEEDS = range(40)
@@ -132,3 +141,21 @@ def test_seed_must_not_be_negative() -> None:
         make_phantom(-4, tumor=True)
     with pytest.raises(ValueError, match="seed must be 0 or more, got -4"):
         make_phantoms(1, seed=-4)
+
+
+def test_a_head_without_deep_brain_has_its_lesion_in_the_cortex() -> None:
+    phantom = make_phantom(999 * MAX_SERIES + 89, tumor=True)
+
+    assert phantom.name == "phantom-999000089"
+    assert phantom.tumor
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 3])
+def test_a_head_of_hardly_any_brain_has_a_lesion_all_the_same(pixels: int) -> None:
+    head = _draw_head(Generator(PCG64(0)))
+    parenchyma = np.zeros_like(head.parenchyma)
+    parenchyma.flat[parenchyma.size // 2 : parenchyma.size // 2 + pixels] = 1
+
+    mask = _grow_lesion(Generator(PCG64(1)), head._replace(parenchyma=parenchyma))
+
+    assert 0 < mask.sum() < LESION_AREA_PX[0]
