@@ -1,4 +1,4 @@
-"""The wire contract: names, types and shapes of what is served.
+"""The wire contract: names, types and shapes of what is served, and the verdict that answers come to.
 
 This is the one place in Python that spells them. `tests/contract` holds it against every `config.pbtxt`, every ONNX
 file and the README's table.
@@ -57,3 +57,28 @@ PARAMETERS: Final = (DETECTION_THRESHOLD, MASK_THRESHOLD, GATE)
 GateMode = Literal["auto", "always", "never"]
 GATE_MODES: Final[tuple[GateMode, ...]] = ("auto", "always", "never")
 """`auto` segments the slices whose probability reaches the detection threshold, `always` and `never` what they say."""
+
+Verdict = Literal["tumor", "suspicious", "no tumor", "undecided"]
+"""What gliogate says of a slice or a volume, see `verdict_of`."""
+
+
+def verdict_of(*, detected: bool | None, outlined: bool) -> Verdict:
+    """What the detector and the segmenter come to, in words.
+
+    The detector may have seen what the segmenter cannot outline, or may be wrong: such a slice is neither called tumor
+    nor clear, but `suspicious`, and a person is to look at it.
+
+    Args:
+        detected: whether the tumor probability reaches the detection threshold, which opens the gate; None where nobody
+            named a threshold.
+        outlined: whether the mask has any pixel.
+
+    Returns:
+        `tumor`: detected and outlined; `suspicious`: detected, and nothing is outlined; `no tumor`: the probability is
+        below the threshold, whatever a gate that was told `always` has outlined; `undecided`: nobody named a threshold.
+    """
+    if detected is None:
+        return "undecided"
+    if not detected:
+        return "no tumor"
+    return "tumor" if outlined else "suspicious"

@@ -1,16 +1,15 @@
 """What an analysis found."""
 
+import warnings
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gliogate.contract import CHANNELS
+from gliogate.contract import CHANNELS, Verdict, verdict_of
 from gliogate.overlays import PREDICTED, Color, paint_mask
-
-Verdict = Literal["tumor", "no tumor", "undecided"]
 
 
 class BoundingBox(NamedTuple):
@@ -28,20 +27,26 @@ class Detection:
 
     Attributes:
         tumor_probability: the calibrated probability that the slice shows tumor, 0 to 1.
-        tumor: whether the probability reaches the detection threshold.
+        detected: whether the probability reaches the detection threshold.
         latency_s: seconds from sending the request to its answer.
         request_id: the id that the server logs for the request.
     """
 
     tumor_probability: float
-    tumor: bool
+    detected: bool
     latency_s: float
     request_id: str
 
     @property
     def verdict(self) -> Verdict:
-        """The value of `tumor` in words."""
-        return verdict_of(self.tumor)
+        """`suspicious` or `no tumor`: what nobody has tried to outline is not called tumor."""
+        return verdict_of(detected=self.detected, outlined=False)
+
+    @property
+    def tumor(self) -> bool:
+        """Deprecated, and gone in the next release: `detected`."""
+        warnings.warn("Detection.tumor goes in the next release: use Detection.detected", DeprecationWarning, 2)
+        return self.detected
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +55,9 @@ class Analysis:
 
     Attributes:
         tumor_probability: the detector's calibrated probability that the slice shows tumor, 0 to 1.
-        tumor: whether the probability reaches the detection threshold. None where nobody named one: the gate was told
-            `always` or `never`, and no `detection_threshold` came with it.
-        segmented: the gate opened and the segmenter looked. Tells "no tumor" from "the segmenter found nothing".
+        detected: whether the probability reaches the detection threshold. None where nobody named one: the gate was
+            told `always` or `never`, and no `detection_threshold` came with it.
+        segmented: the gate opened and the segmenter looked.
         mask: uint8 (H, W), 1 where tumor is; all 0 where the gate stayed shut.
         mask_probability: float32 (H, W), where it was asked for; None otherwise.
         picture: uint8 (H, W, 3), what was analyzed, as `gliogate.images.load_picture` made it.
@@ -61,7 +66,7 @@ class Analysis:
     """
 
     tumor_probability: float
-    tumor: bool | None
+    detected: bool | None
     segmented: bool
     mask: NDArray[np.uint8] = field(repr=False)
     mask_probability: NDArray[np.float32] | None = field(repr=False)
@@ -71,8 +76,16 @@ class Analysis:
 
     @property
     def verdict(self) -> Verdict:
-        """The value of `tumor` in words."""
-        return verdict_of(self.tumor)
+        """`tumor`: detected and outlined; `suspicious`: detected, and the mask is empty; `no tumor`: not detected.
+
+        `undecided` where `detected` is None.
+        """
+        return verdict_of(detected=self.detected, outlined=bool(self.mask.any()))
+
+    @property
+    def tumor(self) -> bool | None:
+        """Whether the verdict is `tumor`; None where it is `undecided`."""
+        return None if self.detected is None else self.verdict == "tumor"
 
     @property
     def area_px(self) -> int:
@@ -145,8 +158,3 @@ class ServerInfo:
     version: str
     models: tuple[ModelInfo, ...]
     operating_point: OperatingPoint
-
-
-def verdict_of(tumor: bool | None) -> Verdict:
-    """A decision, or None where there is none, in words."""
-    return "undecided" if tumor is None else "tumor" if tumor else "no tumor"

@@ -19,16 +19,22 @@ from rich.text import Text
 
 from gliogate.client import Client
 from gliogate.connection import ConnectionOptions
+from gliogate.contract import Verdict
 from gliogate.errors import EmbeddedServerError, GliogateError, RequestError
 from gliogate.pictures import write_png
-from gliogate.results import Analysis, BoundingBox, Verdict
+from gliogate.results import Analysis, BoundingBox
 from gliogate.scans import MASK_SUFFIX, OVERLAY_SUFFIX, Scan
 from gliogate.wire import IN_FLIGHT, READINESS_TIMEOUT_S, Options
 
 FILE_WIDTH: Final = 200
 """Columns that a table may take where it goes to no terminal."""
 
-VERDICT_STYLES: Mapping[Verdict, str] = {"tumor": "bold yellow", "no tumor": "green", "undecided": "dim"}
+VERDICT_STYLES: Mapping[Verdict, str] = {
+    "tumor": "bold yellow",
+    "suspicious": "bold magenta",
+    "no tumor": "green",
+    "undecided": "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ def _write(picture: NDArray[np.uint8], name: str) -> Path:
 
 def summary(rows: Sequence[Row], left: int = 0) -> str:
     """Sums a run up in one line; `left` are the scans that it did not come to."""
-    facts = [f"{len(rows)} scans", f"{sum(row.tumor is True for row in rows)} with tumor"]
+    facts = [f"{len(rows)} scans", *tell_verdicts([row.verdict for row in rows])]
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
     if dice := [row.dice for row in rows if row.dice is not None]:
@@ -233,6 +239,12 @@ def summary(rows: Sequence[Row], left: int = 0) -> str:
     if left:
         facts.append(f"{left} not done")
     return ", ".join(facts)
+
+
+def tell_verdicts(verdicts: Sequence[Verdict | None]) -> list[str]:
+    """How many show tumor, and how many are suspicious, if any are."""
+    suspicious = verdicts.count("suspicious")
+    return [f"{verdicts.count('tumor')} with tumor", *[f"{suspicious} suspicious"] * bool(suspicious)]
 
 
 def print_table(rows: Sequence[Row]) -> None:

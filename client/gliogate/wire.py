@@ -190,7 +190,7 @@ class DetectionRequest(Request[Detection]):
         return Detection(
             tumor_probability=float(values[TUMOR_PROBABILITY.name][0]),
             # The gate says here whether it would open.
-            tumor=bool(values[SEGMENTED.name][0]),
+            detected=bool(values[SEGMENTED.name][0]),
             latency_s=latency_s,
             request_id=self.id,
         )
@@ -239,7 +239,7 @@ class AnalysisRequest(Request[Analysis]):
         plane = values.get(MASK_PROBABILITY.name)
         return Analysis(
             tumor_probability=probability,
-            tumor=self._judge(probability, segmented=segmented),
+            detected=self._judge(probability, segmented=segmented),
             segmented=segmented,
             mask=self.geometry.mask_to_picture(values[TUMOR_MASK.name]),
             mask_probability=None if plane is None else self.geometry.to_picture(plane),

@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_written_costs_only_itself(capsys, triton, tmp_pat
 
     first, second, head, other = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["error"] == f"{out / 'a_mask.png'}: Is a directory"
-    assert (first["tumor"], first["mask"]) == (False, None)
+    assert (first["verdict"], first["tumor"], first["mask"]) == ("no tumor", False, None)
     assert head["error"] == f"{out / 'head_a.json'}: Is a directory"
     assert head["tumor"] is False
     assert (set(head["files"]), set(other["files"])) == (

@@ -1,18 +1,23 @@
 """What an analysis says of its mask, and how it is painted."""
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from gliogate import Analysis, BoundingBox
+from gliogate import Analysis, BoundingBox, Detection, Scan, demo
+from gliogate.contract import Verdict, verdict_of
 from gliogate.overlays import KNOWN, paint_mask
+from gliogate.runs import VERDICT_STYLES, Outcome, Row
 
 
-def analysis_of(mask: np.ndarray, *, tumor: bool | None = True) -> Analysis:
+def analysis_of(mask: np.ndarray, *, detected: bool | None = True) -> Analysis:
     picture = np.zeros((*mask.shape, 3), np.uint8)
     picture[..., 1] = 100
     return Analysis(
         tumor_probability=0.9,
-        tumor=tumor,
+        detected=detected,
         segmented=True,
         mask=mask,
         mask_probability=None,
@@ -40,9 +45,31 @@ def test_an_empty_mask_has_no_bounding_box_and_leaves_the_overlay_grey():
     assert (analysis.overlay() == 100).all()
 
 
-@pytest.mark.parametrize(("tumor", "verdict"), [(True, "tumor"), (False, "no tumor"), (None, "undecided")])
-def test_the_verdict_in_words(tumor, verdict):
-    assert analysis_of(np.zeros((5, 5), np.uint8), tumor=tumor).verdict == verdict
+@pytest.mark.parametrize(
+    ("detected", "outlined", "verdict", "tumor"),
+    [
+        (True, True, "tumor", True),
+        (True, False, "suspicious", False),
+        (False, False, "no tumor", False),
+        (False, True, "no tumor", False),  # The gate was told `always`.
+        (None, False, "undecided", None),
+        (None, True, "undecided", None),
+    ],
+)
+def test_the_verdict_is_of_what_was_detected_and_outlined(detected, outlined, verdict, tumor):
+    analysis = analysis_of(np.full((5, 5), outlined, np.uint8), detected=detected)
+
+    assert verdict_of(detected=detected, outlined=outlined) == analysis.verdict == verdict
+    assert analysis.tumor is tumor
+
+
+@pytest.mark.parametrize(("detected", "verdict"), [(True, "suspicious"), (False, "no tumor")])
+def test_a_detection_outlines_nothing_so_it_never_says_tumor(detected, verdict):
+    detection = Detection(tumor_probability=0.9, detected=detected, latency_s=0.02, request_id="abc")
+
+    assert detection.verdict == verdict
+    with pytest.warns(DeprecationWarning, match=r"use Detection\.detected"):
+        assert detection.tumor is detected
 
 
 def test_the_overlay_has_an_outline_a_translucent_fill_and_leaves_the_rest():
@@ -74,3 +101,16 @@ def test_the_outline_of_a_mask_that_touches_the_border_is_closed_and_grows_with_
 
 def test_an_analysis_prints_without_its_pixels():
     assert "array" not in repr(analysis_of(np.zeros((50, 60), np.uint8)))
+
+
+def test_the_demo_shows_what_is_suspicious_in_a_color_of_its_own():
+    found = analysis_of(np.zeros((50, 60), np.uint8))
+    outcome = Outcome(Scan(Path("odd.png"), Path("odd")), found)
+
+    card = demo._card(outcome, None, Row.of(outcome))
+
+    assert '<article class="suspicious">' in card
+    assert '<span class="verdict suspicious">suspicious</span>' in card
+    assert ".verdict.suspicious { color: var(--suspicious); }" in demo._page([card], [Row.of(outcome)])
+    assert set(VERDICT_STYLES) == set(get_args(Verdict))
+    assert len(set(VERDICT_STYLES.values())) == len(VERDICT_STYLES)

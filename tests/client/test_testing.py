@@ -46,7 +46,7 @@ def test_options_mean_what_they_do_on_a_server():
     with FakeClient(prevalence=0) as client:
         clear = client.analyze(PICTURES[0], gate="always", return_mask_probability=True)
         assert (clear.verdict, clear.segmented, clear.area_px) == ("undecided", True, 0)
-        assert client.detect(PICTURES[0], detection_threshold=0).tumor
+        assert client.detect(PICTURES[0], detection_threshold=0).detected
         assert client.analyze(PICTURES[0], gate="always", mask_threshold=0).area_px == 256 * 256
     with FakeClient(prevalence=1) as client:
         assert client.analyze(PICTURES[0], gate="never").area_px == 0

@@ -20,6 +20,7 @@ import asyncio
 import numpy as np
 
 from gliogate import TLS, Analysis, AsyncClient, BoundingBox, Client, GliogateError, Options, Retries
+from gliogate.contract import Verdict
 from gliogate.testing import FakeClient
 from gliogate.volumes import VolumeAnalysis, read_volume
 
@@ -42,6 +43,8 @@ with Client("localhost:8001", tls=TLS(), token="t", retries=Retries(attempts=2))
         place: int = index
     found: VolumeAnalysis = client.analyze_volume(read_volume("study"), min_component_ml=0.1)
     found.save_nifti("mask.nii.gz")
+    verdict: Verdict = found.verdict
+    detected: bool = client.detect("slice.tif").detected
     millilitres: float | None = found.tumor_volume_ml
 
 

@@ -31,6 +31,6 @@ def test_a_model_that_is_unloaded_and_loaded_is_no_reason_to_start_again(tiny_re
             wait_for(lambda: triton.is_model_ready(DETECTOR.name))
         assert models_of(server) != before
         time.sleep(1)
-        assert client.detect(slices(0.75)[0]).tumor
+        assert client.detect(slices(0.75)[0]).detected
         server.check()
     assert events == []

@@ -76,6 +76,7 @@ def test_a_slice_without_is_not(client):
 
 def test_the_detection_threshold_moves_the_verdict_and_equality_counts(client):
     assert client.analyze(slices(CLEAR)[0], detection_threshold=CLEAR).tumor
+    assert client.analyze(slices(CLEAR)[0], detection_threshold=CLEAR).detected
     assert not client.analyze(slices(TUMOR)[0], detection_threshold=TUMOR + 0.01).tumor
 
 
@@ -85,11 +86,20 @@ def test_a_forced_gate_needs_a_threshold_for_a_verdict(client):
 
     assert always.segmented
     assert always.area_px == 64 * 256
-    assert always.tumor is None
+    assert always.detected is always.tumor is None
     assert always.verdict == "undecided"
     assert not never.segmented
     assert never.area_px == 0
-    assert never.tumor
+    assert never.detected
+    assert never.verdict == "suspicious"
+
+
+def test_a_slice_that_opens_the_gate_and_shows_nothing_to_outline_is_suspicious(client):
+    found = client.analyze(slices(0)[0], detection_threshold=0, mask_threshold=1)
+
+    assert found.segmented
+    assert found.area_px == 0
+    assert (found.detected, found.tumor, found.verdict) == (True, False, "suspicious")
 
 
 def test_the_mask_threshold_moves_the_mask(client):
@@ -174,9 +184,9 @@ def test_a_detection_never_wakes_the_segmenter(client, tiny_server):
         moved = client.detect(slices(CLEAR)[0], detection_threshold=CLEAR)
 
         assert settled(segmented) == before
-    assert (found.tumor_probability, found.verdict) == (TUMOR, "tumor")
+    assert (found.tumor_probability, found.verdict) == (TUMOR, "suspicious")
     assert (clear.tumor_probability, clear.verdict) == (CLEAR, "no tumor")
-    assert moved.tumor
+    assert moved.detected
 
 
 def test_the_server_says_what_it_serves(client):

@@ -1,5 +1,6 @@
 """`gliogate analyze` and `gliogate demo` on a real Triton."""
 
+import csv
 import json
 import re
 import shutil
@@ -64,6 +65,7 @@ def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, c
     assert (
         with_tumor.items()
         >= {
+            "verdict": "tumor",
             "tumor_probability": 0.75,
             "tumor": True,
             "segmented": True,
@@ -73,8 +75,11 @@ def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, c
             "error": None,
         }.items()
     )
-    assert without.items() >= {"tumor": False, "segmented": False, "area_px": 0, "bounding_box": None}.items()
-    assert broken.items() >= {"tumor": None, "tumor_probability": None, "mask": None}.items()
+    assert (
+        without.items()
+        >= {"verdict": "no tumor", "tumor": False, "segmented": False, "area_px": 0, "bounding_box": None}.items()
+    )
+    assert broken.items() >= {"verdict": None, "tumor": None, "tumor_probability": None, "mask": None}.items()
     assert "slice_11.png: is damaged, cut short, or no picture at all" in broken["error"]
     for record in records[:-1]:
         mask = cv2.imread(record["mask"], cv2.IMREAD_UNCHANGED)
@@ -95,8 +100,33 @@ def test_analyze_prints_only_lines_where_they_go_to_stdout(tiny_server, scans, c
     output, error = capsys.readouterr()
     first, second = (json.loads(line) for line in output.splitlines())
     assert first["area_px"] == second["area_px"] == 256 * 256
-    assert second["tumor"] is None
+    assert (second["verdict"], second["tumor"]) == ("undecided", None)
     assert error.startswith("2 scans")
+
+
+def test_what_opens_the_gate_and_is_not_outlined_is_suspicious(tiny_server, tmp_path, capsys):
+    np.save(tmp_path / "ill.npy", slices(0.75)[0])
+    np.save(tmp_path / "odd.npy", slices(0)[0])
+    np.save(tmp_path / "head.npy", slices(0, 0))
+    paths, lines = [str(path) for path in tmp_path.glob("*.npy")], tmp_path / "lines.json"
+
+    arguments = ["--url", tiny_server.url, "--detection-threshold", "0", "--mask-threshold", "1", "--json", str(lines)]
+    assert main(["analyze", *paths, *arguments, "--output", str(tmp_path / "out")]) == 0
+
+    told = capsys.readouterr().out
+    assert re.search(r"^ *odd .* 0\.000 .* suspicious .* yes .* 0 ", told, re.MULTILINE)
+    assert re.search(r"^ *head .* 0\.000 .* suspicious .* 0 .* 0 .* 2", told, re.MULTILINE)
+    assert "2 scans, 1 with tumor, 1 suspicious" in told
+    assert "1 volumes, 0 with tumor, 1 suspicious" in told
+    records = {Path(record["path"]).stem: record for record in map(json.loads, lines.read_text().splitlines())}
+    assert {name: record["verdict"] for name, record in records.items()} == {
+        "ill": "tumor",
+        "odd": "suspicious",
+        "head": "suspicious",
+    }
+    assert records["odd"]["tumor"] is records["head"]["tumor"] is False
+    with (tmp_path / "out" / "head_slices.csv").open(newline="") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == ["suspicious"] * 2
 
 
 def test_analyze_starts_a_server_for_itself_and_stops_it(tiny_repository, scans, tmp_path):

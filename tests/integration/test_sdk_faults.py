@@ -300,7 +300,7 @@ def test_a_model_that_is_unloaded_is_named_until_it_is_back(started_with):
         with pytest.raises(ModelNotReadyError):
             client.wait_until_ready(0.2)
         # Who asks for a probability alone never wakes the segmenter, so nothing is amiss.
-        assert client.detect(TUMOR).tumor
+        assert client.detect(TUMOR).detected
 
         admin.load_model(SEGMENTER.name)
         client.wait_until_ready(20)

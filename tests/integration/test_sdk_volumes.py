@@ -175,6 +175,7 @@ def test_a_folder_of_pictures_as_one_head(analyze, tmp_path):
 
     assert code == 0
     assert [row["tumor"] for row in record["slices"]] == [False, True, True, False]
+    assert [row["verdict"] for row in record["slices"]] == ["no tumor", "tumor", "tumor", "no tumor"]
     assert (tmp_path / "out" / "case.1_montage.png").is_file()
 
 
@@ -211,9 +212,9 @@ def test_specks_are_dropped_and_a_broken_volume_costs_only_itself(analyze, nifti
 
     assert code == 1
     assert dropped["tumor_volume_ml"] == 0
-    assert dropped["tumor"] is True
+    assert (dropped["verdict"], dropped["tumor"]) == ("suspicious", False)
     assert "broken.nii" in broken["error"]
-    assert "2 volumes, 1 with tumor, 1 failed" in told
+    assert "2 volumes, 0 with tumor, 1 suspicious, 1 failed" in told
 
 
 def test_nothing_but_data_on_stdout_where_it_goes_there(tiny_server, nifti, capsys):

@@ -48,7 +48,7 @@ def analyses_of(masks: np.ndarray) -> list[Analysis]:
     return [
         Analysis(
             tumor_probability=0.9 if mask.any() else 0.1,
-            tumor=bool(mask.any()),
+            detected=bool(mask.any()),
             segmented=bool(mask.any()),
             mask=np.ascontiguousarray(mask),
             mask_probability=None,

@@ -216,6 +216,7 @@ def _record(row: Row, files: Mapping[str, Path]) -> dict[str, Any]:
     mask = files.get("mask")
     return {
         "path": str(row.scan.path),
+        "verdict": row.verdict,
         "tumor_probability": row.tumor_probability,
         "tumor": row.tumor,
         "segmented": row.segmented,

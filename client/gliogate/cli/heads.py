@@ -9,9 +9,17 @@ from typing import Any, Self, Unpack
 from rich.text import Text
 
 from gliogate.client import Client
+from gliogate.contract import Verdict
 from gliogate.errors import GliogateError, RequestError
-from gliogate.results import Verdict
-from gliogate.runs import format_or_dash, make_table, print_with_errors, printable, progress_bar, verdict_text
+from gliogate.runs import (
+    format_or_dash,
+    make_table,
+    print_with_errors,
+    printable,
+    progress_bar,
+    tell_verdicts,
+    verdict_text,
+)
 from gliogate.scans import distinct_names
 from gliogate.volumes import VolumeAnalysis, VolumeSource, read_volume
 from gliogate.volumes.analysis import check_droppable
@@ -132,7 +140,7 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
 
 def summary(rows: Sequence[HeadRow], left: int = 0) -> str:
     """Sums a run up in one line; `left` are the volumes that it did not come to the end of."""
-    facts = [f"{len(rows)} volumes", f"{sum(row.verdict == 'tumor' for row in rows)} with tumor"]
+    facts = [f"{len(rows)} volumes", *tell_verdicts([row.verdict for row in rows])]
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
     if left:

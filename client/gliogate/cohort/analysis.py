@@ -128,11 +128,7 @@ def analyze_study(client: Client, study: Study, wanted: Wanted, scratch: Path, t
         if written.error:
             return result(written.error)
         files = tuple(sorted(str(path.relative_to(scratch)) for path in (scratch / FILES).rglob("*") if path.is_file()))
-        found = {
-            "verdict": analysis.verdict,
-            **analysis.to_dict(),
-            "notes": [*volume.notes, *written.notes],
-        }
+        found = {**analysis.to_dict(), "notes": [*volume.notes, *written.notes]}
         done = result(None, files=files, found=found)
         done.keep(folder_of(wanted.output, study.name), scratch, rename=wanted.rename)
     except OSError as error:

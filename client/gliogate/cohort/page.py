@@ -11,7 +11,7 @@ from string import Template
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
-from gliogate.cohort.table import NOT_DONE, Entry
+from gliogate.cohort.table import NOT_DONE, Entry, in_order
 from gliogate.runs import format_or_dash, printable
 
 MAX_ROWS: Final = 2000
@@ -58,7 +58,7 @@ def _text(text: str) -> str:
 def _tiles(entries: Sequence[Entry], done: Sequence[Entry], failed: Sequence[Entry]) -> list[str]:
     verdicts = Counter(entry.row["verdict"] for entry in done)
     facts: dict[str, tuple[str, int]] = {"studies": ("", len(entries))}
-    facts |= {verdict: (_kind(verdict), count) for verdict, count in sorted(verdicts.items(), reverse=True)}
+    facts |= {verdict: (_kind(verdict), verdicts[verdict]) for verdict in in_order(verdicts)}
     facts["failed"] = ("failed" if failed else "", len(failed))
     if left := len(entries) - len(done) - len(failed):
         facts[NOT_DONE] = ("", left)
@@ -69,7 +69,7 @@ def _tiles(entries: Sequence[Entry], done: Sequence[Entry], failed: Sequence[Ent
 
 
 def _kind(verdict: str | None) -> str:
-    return {"tumor": "tumor", "no tumor": "clear"}.get(verdict or "", "")
+    return {"tumor": "tumor", "suspicious": "suspicious", "no tumor": "clear"}.get(verdict or "", "")
 
 
 def _volumes(volumes: Sequence[float | None]) -> str:

@@ -27,7 +27,7 @@ class Result:
         error: what went wrong; None where nothing did.
         seconds: that it took, from reading to writing.
         files: what was written, relative to the study's folder of results.
-        found: `VolumeAnalysis.to_dict`, with `verdict` and `notes`; None where the analysis failed.
+        found: `VolumeAnalysis.to_dict`, with `notes`; None where the analysis failed.
     """
 
     study: str

@@ -8,7 +8,7 @@ from typing import Final
 
 from gliogate.cohort import page, table
 from gliogate.cohort.results import Result, folder_of, write_whole
-from gliogate.cohort.table import NOT_DONE, Entry
+from gliogate.cohort.table import NOT_DONE, Entry, in_order
 from gliogate.errors import MissingExtraError
 
 CSV: Final = "cohort.csv"
@@ -25,7 +25,7 @@ class Sums:
 
     Attributes:
         total: all.
-        by_verdict: those that were analyzed.
+        by_verdict: those that were analyzed, what is worst first.
         not_done: those that nobody has come to the end of.
         errors: of those that failed, by study.
         files: that were written.
@@ -45,7 +45,7 @@ class Sums:
         failed = {study: error for study, error in errors.items() if error != NOT_DONE}
         return cls(
             total=len(entries),
-            by_verdict={verdict: verdicts.count(verdict) for verdict in sorted({*verdicts}, reverse=True)},
+            by_verdict={verdict: verdicts.count(verdict) for verdict in in_order(verdicts)},
             not_done=len(errors) - len(failed),
             errors=failed,
         )

@@ -2,12 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 
 from gliogate.cohort.results import Result
-from gliogate.results import verdict_of
+from gliogate.contract import Verdict, verdict_of
 from gliogate.volumes.extras import require
 
 COLUMNS: Final[Mapping[str, type]] = {
@@ -62,11 +62,8 @@ class Entry:
             slices = _rows_of(found, "slices")
             areas = [each.get("area_px") or 0 for each in slices]
             row |= {name: found.get(name) for name in COLUMNS if name in found}
-            verdict, tumor = found.get("verdict"), found.get("tumor")
             row |= {
-                "verdict": verdict
-                if isinstance(verdict, str)
-                else verdict_of(tumor if tumor in (True, False) else None),
+                "verdict": _verdict_of(found, is_outlined=any(areas) or not areas),
                 "tumor_probability": max((each.get("tumor_probability") or 0.0 for each in slices), default=None),
                 "components": len(_rows_of(found, "components")),
                 "slices": len(slices),
@@ -74,6 +71,21 @@ class Entry:
                 "notes": "; ".join(map(str, found.get("notes") or [])) or None,
             }
         return cls(study, _typed(row), result.files)
+
+
+def in_order(verdicts: Iterable[str]) -> list[str]:
+    """Each verdict once, those of the contract first, in its order; another version's may be any text."""
+    ours = get_args(Verdict)
+    return sorted({*verdicts}, key=lambda verdict: (ours.index(verdict) if verdict in ours else len(ours), verdict))
+
+
+def _verdict_of(found: Mapping[str, Any], *, is_outlined: bool) -> str:
+    """The verdict of a study; before there was `suspicious`, versions said `tumor` where nothing was outlined, too."""
+    verdict = found.get("verdict")
+    if isinstance(verdict, str) and verdict != "tumor":
+        return verdict
+    tumor = True if verdict == "tumor" else found.get("tumor")
+    return verdict_of(detected=tumor if tumor in (True, False) else None, outlined=is_outlined)
 
 
 def _rows_of(found: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:

@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gliogate.contract import Verdict, verdict_of
 from gliogate.errors import ImageError
-from gliogate.results import Analysis, Verdict, verdict_of
+from gliogate.results import Analysis
 from gliogate.volumes.components import feret_diameter, label_components, split_components
 from gliogate.volumes.segmentation import write_dicom_seg
 from gliogate.volumes.volume import Volume
@@ -89,15 +90,25 @@ class VolumeAnalysis:
         return cls(volume=volume, analyses=tuple(analyses), mask=mask, components=components)
 
     @property
-    def tumor(self) -> bool | None:
+    def detected(self) -> bool | None:
         """Whether a slice's probability reached the detection threshold; None where nobody named one."""
-        decided = [analysis.tumor for analysis in self.analyses]
+        decided = [analysis.detected for analysis in self.analyses]
         return True if any(decided) else None if None in decided else False
 
     @property
     def verdict(self) -> Verdict:
-        """The value of `tumor` in words."""
-        return verdict_of(self.tumor)
+        """`tumor`: in a slice that was detected, the mask has voxels; `suspicious`: in all of those it is empty.
+
+        `no tumor` where no slice was detected, `undecided` where `detected` is None. Components that were dropped
+        count for nothing.
+        """
+        of_slices = [analysis.detected is True for analysis in self.analyses]
+        return verdict_of(detected=self.detected, outlined=bool(self.mask[of_slices].any()))
+
+    @property
+    def tumor(self) -> bool | None:
+        """Whether the verdict is `tumor`; None where it is `undecided`."""
+        return None if self.detected is None else self.verdict == "tumor"
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -192,6 +203,7 @@ class VolumeAnalysis:
         """All but the pixels, as values that JSON has; what is unknown is None."""
         return {
             **self.volume.to_dict(),
+            "verdict": self.verdict,
             "tumor": self.tumor,
             "tumor_volume_ml": self.tumor_volume_ml,
             "largest_diameter_mm": self.largest_diameter_mm,
@@ -203,19 +215,23 @@ class VolumeAnalysis:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a slice: `slice`, `tumor_probability`, `tumor`, `segmented`, `area_px`, `area_mm2`."""
+        """One row a slice: `slice`, `verdict`, `tumor_probability`, `tumor`, `segmented`, `area_px`, `area_mm2`.
+
+        Verdicts are of the volume's mask, without the components that were dropped.
+        """
         spacing = self.volume.spacing_mm
-        areas = np.count_nonzero(self.mask, axis=(1, 2)).tolist()
+        found = [replace(analysis, mask=mask) for analysis, mask in zip(self.analyses, self.mask, strict=True)]
         return [
             {
                 "slice": index,
+                "verdict": analysis.verdict,
                 "tumor_probability": analysis.tumor_probability,
                 "tumor": analysis.tumor,
                 "segmented": analysis.segmented,
-                "area_px": area,
-                "area_mm2": None if spacing is None else area * spacing[0] * spacing[1],
+                "area_px": analysis.area_px,
+                "area_mm2": None if spacing is None else analysis.area_px * spacing[0] * spacing[1],
             }
-            for index, (analysis, area) in enumerate(zip(self.analyses, areas, strict=True))
+            for index, analysis in enumerate(found)
         ]
 
     def _overlay(self, index: int) -> NDArray[np.uint8]:

@@ -62,6 +62,28 @@ def test_the_table_has_a_row_for_each_study(tmp_path):
     assert told == [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
 
 
+def test_a_study_is_suspicious_where_slices_were_detected_and_none_outlined(tmp_path):
+    nothing = [{"slice": 0, "tumor_probability": 0.75, "tumor": True, "segmented": True, "area_px": 0}]
+    keep(tmp_path, "a", verdict="suspicious", slices=nothing)
+    keep(tmp_path, "before there was this verdict", verdict="tumor", slices=nothing)
+    keep(tmp_path, "before there were verdicts", verdict=None, tumor=True, slices=nothing)
+    keep(tmp_path, "clear", verdict="no tumor")
+    keep(tmp_path, "ill")
+    keep(tmp_path, "ill, of old", verdict=None, tumor=True)
+    keep(tmp_path, "ill, without slices", slices=[])
+    keep(tmp_path, "of tomorrow", verdict="<maybe>")
+    studies = [path.name for path in tmp_path.iterdir()]
+
+    sums = sum_up(studies, tmp_path, rename=True)
+
+    assert str(sums) == "8 studies, 3 with tumor, 3 suspicious, 1 no tumor, 1 <maybe>"
+    assert [row["verdict"] for row in read_csv(tmp_path)][:3] == ["suspicious"] * 3
+    page = (tmp_path / "cohort.html").read_text(encoding="utf-8")
+    assert '<div class="tile suspicious"><b>3</b><span>suspicious</span></div>' in page
+    assert page.count('<td class="verdict suspicious">suspicious</td>') == 3
+    assert ".suspicious { color:" in page
+
+
 def test_columns_keep_their_types_where_all_failed(tmp_path):
     keep(tmp_path, "a", error="broken")
     sum_up(["a"], tmp_path, rename=True)

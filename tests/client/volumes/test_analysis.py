@@ -1,6 +1,7 @@
 """What is measured of a volume: millilitres, millimetres and components, and what stays unknown."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def with_speck():
 def test_a_tumor_is_measured_in_millilitres_and_millimetres(volume):
     found = VolumeAnalysis.of(volume, analyses_of(TUMOR))
 
-    assert found.verdict == "tumor"
+    assert (found.verdict, found.detected, found.tumor) == ("tumor", True, True)
     assert found.tumor_volume_ml == pytest.approx(4 * 6 * 3 * VOXEL_ML)
     [component] = found.components
     assert component.voxels == 4 * 6 * 3
@@ -80,9 +81,41 @@ def test_without_spacing_millilitres_and_millimetres_are_unknown(unknown):
 def test_nothing_found_is_zero(volume):
     found = VolumeAnalysis.of(volume, analyses_of(np.zeros_like(TUMOR)))
 
-    assert found.verdict == "no tumor"
+    assert (found.verdict, found.detected, found.tumor) == ("no tumor", False, False)
     assert found.components == ()
     assert found.tumor_volume_ml == found.largest_diameter_mm == 0
+
+
+def test_what_was_detected_and_not_outlined_is_suspicious(volume):
+    analyses = analyses_of(np.zeros_like(TUMOR))
+    analyses[3] = replace(analyses[3], detected=True, segmented=True)
+
+    found = VolumeAnalysis.of(volume, analyses)
+
+    assert (found.verdict, found.detected, found.tumor) == ("suspicious", True, False)
+    assert found.to_dict()["verdict"] == "suspicious"
+    assert [row["verdict"] for row in found.table()] == [*["no tumor"] * 3, "suspicious", *["no tumor"] * 4]
+
+
+def test_a_tumor_of_specks_that_were_dropped_is_suspicious(volume):
+    found = VolumeAnalysis.of(volume, analyses_of(TUMOR), min_component_ml=1)
+
+    assert (found.verdict, found.tumor) == ("suspicious", False)
+    assert [row["verdict"] for row in found.table()] == [*["no tumor"] * 4, *["suspicious"] * 3, "no tumor"]
+
+
+def test_what_was_outlined_where_nothing_was_detected_makes_no_tumor(volume):
+    analyses = [replace(analysis, detected=index == 0) for index, analysis in enumerate(analyses_of(TUMOR))]
+
+    assert VolumeAnalysis.of(volume, analyses).verdict == "suspicious"
+
+
+def test_without_a_threshold_a_volume_is_undecided(volume):
+    analyses = [replace(analysis, detected=None) for analysis in analyses_of(TUMOR)]
+
+    found = VolumeAnalysis.of(volume, analyses)
+
+    assert (found.verdict, found.detected, found.tumor) == ("undecided", None, None)
 
 
 def test_analyses_of_other_slices_are_refused(volume):
@@ -97,13 +130,14 @@ def test_analyses_of_other_slices_are_refused(volume):
 def test_to_json_holds_all_but_the_pixels(volume):
     record = json.loads(VolumeAnalysis.of(volume, analyses_of(TUMOR)).to_json())
 
-    assert record["tumor"] is True
+    assert (record["verdict"], record["tumor"]) == ("tumor", True)
     assert record["sequences"] == ["FLAIR"]
     assert record["spacing_mm"] == pytest.approx(SPACING)
     assert record["tumor_volume_ml"] == pytest.approx(72 * VOXEL_ML)
     assert record["components"][0]["voxels"] == 72
     assert record["slices"][4] == {
         "slice": 4,
+        "verdict": "tumor",
         "tumor_probability": 0.9,
         "tumor": True,
         "segmented": True,
