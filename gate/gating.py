@@ -194,11 +194,13 @@ class Tally:
         rows: how many there are.
         opened: how many of those that a mask was asked for the segmenter was to see.
         shut: how many of them it was not.
+        suspicious: how many of those opened did so by their probability, and have an empty mask.
     """
 
     rows: int = 0
     opened: int = 0
     shut: int = 0
+    suspicious: int = 0
 
 
 def grouped(rows: Sequence[int], at_once: int) -> list[range]:
@@ -268,6 +270,11 @@ def run(
         tally.rows += int(answered.sum())
         tally.opened += int((answered & passed).sum())
         tally.shut += int((answered & wanted & ~passed).sum())
+        # Where the gate was told `always`, an empty mask is nothing odd.
+        judged = np.flatnonzero(passed & batch.rows_of(lambda each: each.is_counted and each.settings.gate == "auto"))
+        if judged.size:
+            outlined = mask[xp.asarray(judged)].any(axis=(1, 2)).sum()
+            tally.suspicious += judged.size - int(outlined)
     return [
         batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
         for index, (request, rows) in enumerate(zip(requests, batch.slices, strict=True))

@@ -152,6 +152,7 @@ class TritonPythonModel:
             self._counters.requests.add(amount, name)
         self._counters.slices.add(tally.opened, "opened")
         self._counters.slices.add(tally.shut, "shut")
+        self._counters.suspicious.add(tally.suspicious)
         if tally.rows:
             self._counters.batch_rows.add(tally.rows)
         for stage, seconds in watch.seconds.items():

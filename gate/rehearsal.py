@@ -36,21 +36,25 @@ def rehearse(xp: ModuleType, passed_on: Callable[[gating.Array], gating.Array]) 
         Exception: whatever the array module raises.
     """
     slices = np.random.default_rng(0).integers(0, 256, (len(PROBABILITY), *gating.SLICE), np.uint8)
-    expected = _answers(slices, np, lambda array: array)
+    expected, counts = _answers(slices, np, lambda array: array)
     # As they come from a client by way of the host's memory, and as they come by CUDA shared memory.
     for images in (slices, xp.asarray(slices)):
-        for found, right in zip(_answers(images, xp, passed_on), expected, strict=True):
+        answers, counted = _answers(images, xp, passed_on)
+        for found, right in zip(answers, expected, strict=True):
             for name, array in right.items():
                 answer = found[name] if isinstance(found[name], np.ndarray) else xp.asnumpy(found[name])
                 if not np.array_equal(answer, array):
                     raise RuntimeError(f"its '{name}' of some slices is not NumPy's")
+        if counted != counts:
+            raise RuntimeError(f"its count of some slices is not NumPy's: {counted}, expected {counts}")
 
 
 def _answers(
     images: gating.Array, xp: ModuleType, passed_on: Callable[[gating.Array], gating.Array]
-) -> list[dict[str, gating.Array]]:
-    """The answers to two requests that are joined, of one slice and of two."""
+) -> tuple[list[dict[str, gating.Array]], gating.Tally]:
+    """The answers to two requests that are joined, of one slice and of two, and what was counted of them."""
     masks = np.random.default_rng(1).random((2, *gating.SLICE[:2]), np.float32)
+    masks[1] = 0
 
     def detect(batch: gating.Array) -> gating.Array:
         passed_on(batch)
@@ -61,9 +65,9 @@ def _answers(
         return passed_on(xp.asarray(masks))
 
     requests = [gating.Request(images[rows], SETTINGS, OUTPUTS) for rows in (slice(0, 1), slice(1, 3))]
-    answers = []
-    for answer in gating.run(requests, detect, segment, xp):
+    answers, tally = [], gating.Tally()
+    for answer in gating.run(requests, detect, segment, xp, tally):
         if isinstance(answer, Exception):
             raise answer
         answers.append(answer)
-    return answers
+    return answers, tally

@@ -70,10 +70,12 @@ class Answer:
 
     Attributes:
         opened: for how many slices the gate opened; 0 where no mask was asked for.
+        suspicious: how many of them are, see `gliogate.contract.verdict_of`.
         received_bytes: of tensors.
     """
 
     opened: int
+    suspicious: int
     received_bytes: int
 
 

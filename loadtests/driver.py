@@ -24,7 +24,7 @@ GRACE_S: Final = 1.0
 """How long after its end a stage still sends what is late; what is left then is never sent."""
 
 SLICE_BYTES: Final = bytes_of(IMAGE)
-_NOTHING: Final = Answer(0, 0)
+_NOTHING: Final = Answer(0, 0, 0)
 
 
 class Asker(Protocol):
@@ -235,6 +235,7 @@ class Driver:
                 done - order.origin,
                 call.slices,
                 answer.opened,
+                answer.suspicious,
                 call.slices * SLICE_BYTES,
                 answer.received_bytes,
                 type(error).__name__ if error else None,

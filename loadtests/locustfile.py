@@ -51,7 +51,7 @@ class SliceUser(TellingUser):
     def ask(self, call: Call) -> None:
         """Makes a call, and has Locust count it; not one that is cut off when users are stopped."""
         pictures = self.pool.take(next(self.numbers), call.slices)
-        begun, answer, error = time.perf_counter(), Answer(0, 0), None
+        begun, answer, error = time.perf_counter(), Answer(0, 0, 0), None
         try:
             answer = self.caller.ask(call, pictures)
         except GliogateError as failure:

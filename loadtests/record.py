@@ -18,6 +18,7 @@ class Outcome:
         done_s: when its answer, or its error, was there.
         slices: how many it asked about.
         opened: for how many the gate opened.
+        suspicious: how many of those are.
         sent_bytes: of pixels, both ways without the wrapping.
         received_bytes: of tensors.
         error: the class of the error; None where there was an answer.
@@ -29,6 +30,7 @@ class Outcome:
     done_s: float
     slices: int
     opened: int = 0
+    suspicious: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
     error: str | None = None
@@ -44,6 +46,7 @@ class CallCounts:
         errors: how many failed, by class.
         slices: how many were answered for.
         opened: for how many of them the gate opened.
+        suspicious: how many of those are; 0 in what was kept before they were counted.
         sent_bytes: see `Outcome`.
         received_bytes: see `Outcome`.
     """
@@ -53,6 +56,7 @@ class CallCounts:
     errors: Counter[str] = field(default_factory=Counter)
     slices: int = 0
     opened: int = 0
+    suspicious: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
 
@@ -66,6 +70,7 @@ class CallCounts:
         self.service.add(outcome.done_s - outcome.sent_s)
         self.slices += outcome.slices
         self.opened += outcome.opened
+        self.suspicious += outcome.suspicious
         self.received_bytes += outcome.received_bytes
 
     def merge(self, other: "CallCounts") -> None:
@@ -75,6 +80,7 @@ class CallCounts:
         self.errors.update(other.errors)
         self.slices += other.slices
         self.opened += other.opened
+        self.suspicious += other.suspicious
         self.sent_bytes += other.sent_bytes
         self.received_bytes += other.received_bytes
 

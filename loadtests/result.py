@@ -108,6 +108,7 @@ class StageResult:
             "failed": failed,
             "slices": total.slices,
             "opened": total.opened,
+            "suspicious": total.suspicious,
             # A worker that was lost told what it sent, and not what was still to be sent.
             "offered_rate": max(record.scheduled, sent) / elapsed_s if is_open and elapsed_s > 0 else None,
             "rate": record.answered / elapsed_s if elapsed_s > 0 else None,

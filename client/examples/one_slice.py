@@ -14,6 +14,6 @@ with Client() as client:
     analysis = client.analyze(picture)
 
 print(f"{analysis.verdict}, probability {analysis.tumor_probability:.3f}")
-if analysis.segmented:
+if analysis.tumor:
     print(f"{analysis.area_px} pixels in {analysis.bounding_box}")
     cv2.imwrite("overlay.png", analysis.overlay()[..., ::-1])

@@ -43,14 +43,16 @@ class GrpcCaller:
         if call.gate is None:
             for picture in pictures:
                 self._client.detect(picture)
-            return Answer(0, len(pictures) * DETECTION_BYTES)
+            return Answer(0, 0, len(pictures) * DETECTION_BYTES)
         options: Options = {"gate": call.gate, "return_mask_probability": call.mask_probability}
         if len(pictures) == 1:
             analyses = [self._client.analyze(pictures[0], **options)]
         else:
             analyses = list(self._client.analyze_many(pictures, in_flight=call.in_flight, **options))
         each = ANALYSIS_BYTES + call.mask_probability * bytes_of(MASK_PROBABILITY)
-        return Answer(sum(analysis.segmented for analysis in analyses), len(pictures) * each)
+        verdicts = [analysis.verdict for analysis in analyses]
+        opened = sum(analysis.segmented for analysis in analyses)
+        return Answer(opened, verdicts.count("suspicious"), len(pictures) * each)
 
     def close(self) -> None:
         """See `Caller`."""

@@ -14,7 +14,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from gliogate import RequestError, ServerUnavailableError
-from gliogate.contract import ENSEMBLE, IMAGE, MODELS, SEGMENTED
+from gliogate.contract import ENSEMBLE, IMAGE, MODELS, SEGMENTED, TUMOR_MASK
 from gliogate.wire import AnalysisRequest, DetectionRequest, Health, request_error
 from loadtests.callers.sizes import bytes_of
 from loadtests.calls import Answer, Call
@@ -94,12 +94,15 @@ class HttpCaller:
                 parameters=asked[0].parameters,
                 headers=self._headers,
             )
-            opened = int(result.as_numpy(SEGMENTED.name).sum()) if call.gate is not None else 0
-            for output in asked[0].outputs:
-                result.as_numpy(output.name)
+            values = {output: result.as_numpy(output.name) for output in asked[0].outputs}
         except Exception as error:
             raise self._explained(error) from error
-        return Answer(opened, len(asked) * sum(map(bytes_of, asked[0].outputs)))
+        opened = suspicious = 0
+        if call.gate is not None:
+            opened = int(values[SEGMENTED].sum())
+        if call.gate == "auto":  # With another nobody named a threshold, and the verdict is "undecided".
+            suspicious = opened - int((values[SEGMENTED][:, 0] & values[TUMOR_MASK].any(axis=(1, 2))).sum())
+        return Answer(opened, suspicious, len(asked) * sum(map(bytes_of, asked[0].outputs)))
 
     def close(self) -> None:
         """See `Caller`."""

@@ -84,6 +84,7 @@ def _rows(result: "StageResult") -> list[dict[str, Any]]:
             "failed": counts.failed,
             "slices": counts.slices,
             "opened": counts.opened,
+            "suspicious": counts.suspicious,
             **latencies(counts.corrected),
             **{f"service_{key}": value for key, value in latencies(counts.service).items()},
         }

@@ -135,6 +135,13 @@ def test_a_device_that_answers_wrongly_is_found():
         rehearse(Wrong(), passed_on=lambda array: array)
 
 
+def test_a_device_that_counts_wrongly_is_found(monkeypatch):
+    monkeypatch.setattr(DeviceArray, "sum", lambda self: DeviceArray(np.array(len(self))))
+
+    with pytest.raises(RuntimeError, match=r"its count of some slices is not NumPy's: .*suspicious=0.*suspicious=1"):
+        rehearse(Device(), passed_on=lambda array: array)
+
+
 def test_the_way_between_models_is_tried_too():
     def lost(array):
         raise RuntimeError("no DLPack") if isinstance(array, DeviceArray) else AssertionError("not on the device")

@@ -229,6 +229,21 @@ def test_what_a_probe_asks_is_not_among_what_became_of_the_slices(request_for, d
     assert tally == gating.Tally(rows=1, opened=1, shut=0)
 
 
+def test_what_opens_the_gate_and_has_an_empty_mask_is_counted_as_suspicious(request_for, detect, segment):
+    tally = gating.Tally()
+    asked = [
+        request_for(0, 0.75, 0, detection_threshold=0),
+        request_for(0.25, 0.75, mask_threshold=0.0),
+        request_for(0, gate="always"),
+        request_for(0, detection_threshold=0, outputs=[PROBABILITY]),
+        replace(request_for(0, detection_threshold=0), is_counted=False),
+    ]
+
+    gating.run(asked, detect, segment, tally=tally)
+
+    assert tally == gating.Tally(rows=7, opened=5, shut=1, suspicious=2)
+
+
 def test_an_error_keeps_nothing_alive_of_where_it_was_raised(request_for, segment):
     lost = []
 
@@ -367,8 +382,13 @@ def test_a_bad_operating_point_names_its_file(tmp_path, document, reason):
 def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
     request_for, detect, segment, lies_there
 ):
-    requests = [request_for(0.25, 0.75), request_for(0.0, mask_threshold=0.25), request_for(1.0, 0.125, 0.625)]
-    expected = gating.run(requests, detect, segment)
+    requests = [
+        request_for(0.25, 0.75),
+        request_for(0.0, mask_threshold=0.25, detection_threshold=0),
+        request_for(1.0, 0.125, 0.625),
+    ]
+    tally, on_device = gating.Tally(), gating.Tally()
+    expected = gating.run(requests, detect, segment, tally=tally)
     device = Device()
 
     def there(network):
@@ -376,11 +396,12 @@ def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
 
     if lies_there:
         requests = [replace(request, images=DeviceArray(request.images)) for request in requests]
-    answers = gating.run(requests, there(detect), there(segment), device)
+    answers = gating.run(requests, there(detect), there(segment), device, on_device)
 
     images = [shape for shape in device.uploads if len(shape) == 4 and shape[3] == 3]
     assert images == ([] if lies_there else [(6, 256, 256, 3)])
     assert device.downloads == [(6, 1)]
+    assert on_device == tally == gating.Tally(rows=6, opened=4, shut=2, suspicious=1)
     for answer, right in zip(answers, expected, strict=True):
         for name, values in right.items():
             found = answer[name]._values if isinstance(answer[name], DeviceArray) else answer[name]

@@ -253,6 +253,7 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
 
     triton.ask(slices(0.25, 0.75, 0.75))
     triton.ask(slices(0.75), outputs=[PROBABILITY])
+    triton.ask(slices(0, 0.75), detection_threshold=0.0)
     with pytest.raises(InferenceServerException):
         triton.ask(slices(0.75), gate="ajar")
 
@@ -262,20 +263,21 @@ def test_the_gate_counts_what_it_does(triton, tiny_server):
     assert len(timed) == 3
     of_requests = {name: grown.pop(name) for name in tuple(grown) if name.startswith("gliogate_request_seconds")}
     # Of those that were answered; in the gate they took as long as it spent, and sending.
-    assert of_requests["gliogate_request_seconds_count"] == 2
-    assert of_requests['gliogate_request_seconds_bucket{le="+Inf"}'] == 2
+    assert of_requests["gliogate_request_seconds_count"] == 3
+    assert of_requests['gliogate_request_seconds_bucket{le="+Inf"}'] == 3
     assert of_requests.pop("gliogate_request_seconds_sum") > sum(timed.values()) / 2
-    assert set(of_requests.values()) <= {1, 2}
+    assert set(of_requests.values()) <= {1, 2, 3}
     assert grown == {
-        'gliogate_requests_total{outcome="answered"}': 2,
+        'gliogate_requests_total{outcome="answered"}': 3,
         'gliogate_requests_total{outcome="invalid"}': 1,
-        'gliogate_slices_total{decision="opened"}': 2,
+        'gliogate_slices_total{decision="opened"}': 4,
         'gliogate_slices_total{decision="shut"}': 1,
+        "gliogate_suspicious_slices_total": 1,
         'gliogate_batch_rows_bucket{le="1"}': 1,
-        'gliogate_batch_rows_bucket{le="2"}': 1,
-        **{f'gliogate_batch_rows_bucket{{le="{edge}"}}': 2 for edge in (4, 8, 16, 32, "+Inf")},
-        "gliogate_batch_rows_sum": 4,
-        "gliogate_batch_rows_count": 2,
+        'gliogate_batch_rows_bucket{le="2"}': 2,
+        **{f'gliogate_batch_rows_bucket{{le="{edge}"}}': 3 for edge in (4, 8, 16, 32, "+Inf")},
+        "gliogate_batch_rows_sum": 6,
+        "gliogate_batch_rows_count": 3,
     }
 
 

@@ -1,15 +1,20 @@
-"""Calls over HTTP to servers that are none: whatever they answer, it is an error of gliogate's."""
+"""Calls over gRPC and HTTP: what is counted of an answer; and servers that are none, whose answers are errors."""
 
+import json
+import shutil
 import socket
 import threading
 from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
+from support.tiny_networks import slices
 
 from gliogate import RequestError, ServerUnavailableError
-from loadtests.callers import HttpCaller
-from loadtests.calls import GATED
+from gliogate.contract import DETECTION_THRESHOLD, ENSEMBLE, MASK_THRESHOLD
+from gliogate.embedded import EmbeddedServer
+from loadtests.callers import HttpCaller, make_caller
+from loadtests.calls import ALWAYS, DETECTOR, GATED, Call
 from loadtests.settings import Settings
 
 ANSWERS = {
@@ -47,6 +52,22 @@ def _read(connection):
     left = int(lengths[0]) - len(body) if lengths else 0
     while left > 0 and (more := connection.recv(65536)):
         left -= len(more)
+
+
+def test_both_protocols_count_what_is_suspicious(tiny_repository, tmp_path):
+    """The gate opens for anything, and of a black slice nothing is outlined."""
+    repository = shutil.copytree(tiny_repository, tmp_path / "repository")
+    point = repository / ENSEMBLE.name / "1" / "operating_point.json"
+    point.write_text(json.dumps({DETECTION_THRESHOLD: 0, MASK_THRESHOLD: 0.5}))
+    pictures, few = list(slices(0, 0.75, 0)), Call("three", slices=3, in_flight=3)
+    with EmbeddedServer(repository, http_inference=True) as server:
+        for protocol in ("grpc", "http"):
+            caller = make_caller(
+                Settings(protocol=protocol, url=server.url, http_url=server.http_url.removeprefix("http://"))
+            )
+            told = [caller.ask(few, pictures), *(caller.ask(call, pictures[:1]) for call in (GATED, ALWAYS, DETECTOR))]
+            caller.close()
+            assert [(answer.opened, answer.suspicious) for answer in told] == [(3, 2), (1, 1), (1, 0), (0, 0)], protocol
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -32,7 +32,7 @@ class Caller:
         gevent.sleep(self.seconds)
         if self.error:
             raise self.error
-        return Answer(1, 10)
+        return Answer(1, 0, 10)
 
 
 class User:

@@ -27,7 +27,7 @@ MODEL = {"requests": 1, "failed": 0, "slices": 9, "executions": 5, "mean_batch":
 MODEL |= {"queue_ms": 1.5, "compute_infer_ms": None}
 SERVER = {
     "models": {"brain_tumor": MODEL},
-    "gate": {"slices": {"opened": 4.0, "shut": 5.0}},
+    "gate": {"slices": {"opened": 4.0, "shut": 5.0}, "suspicious": 3.0},
     "refused": 2.0,
     "cancelled": None,
     "gpu": [{"gpu": "GPU-1", "use": 0.5, "memory_used_bytes": 2**30, "memory_total_bytes": 2**31}],
@@ -102,6 +102,7 @@ def test_everything_that_a_run_can_have_is_on_the_page(served, tmp_path):
         "Latency against rate",
         "Mean batch against rate",
         "Percentiles over time",
+        "4 / 5, 3 suspicious<",
         "regression",
     ):
         assert told in text, told
@@ -113,6 +114,15 @@ def test_a_run_that_measured_nothing_has_a_page_all_the_same(tmp_path):
     assert "Nothing is known of it" in text
     assert "all of 3 requests failed: 3 ServerUnavailableError" in text
     assert "Percentiles over time" not in text
+
+
+def test_what_an_older_gate_did_not_count_is_not_shown(tmp_path):
+    for gate in (
+        {"slices": {"opened": 4.0, "shut": 5.0}},
+        {"slices": {"opened": 4.0, "shut": 5.0}, "suspicious": None},
+    ):
+        result = replace(result_of([0.1] * 50), server=SERVER | {"gate": gate})
+        assert "4 / 5<" in page_of(run_of(result), tmp_path)
 
 
 def test_only_stages_that_asked_the_same_share_a_plot(tmp_path):

@@ -22,7 +22,7 @@ def outcomes(seed, count=300):
     for due, took in zip(np.sort(generator.uniform(0, 9, count)), generator.exponential(0.05, count), strict=True):
         call = ("gated", "detector")[int(generator.integers(2))]
         error = "DeadlineExceededError" if generator.random() < 0.05 else None
-        yield Outcome(call, due, due + 0.001, due + took, 1, int(generator.integers(2)), 10, 5, error)
+        yield Outcome(call, due, due + 0.001, due + took, 1, int(generator.integers(2)), int(due < 3), 10, 5, error)
 
 
 def test_records_of_workers_merge_into_the_one_of_all():
@@ -36,6 +36,13 @@ def test_records_of_workers_merge_into_the_one_of_all():
     together.scheduled = 900
     first, second = merged.to_json(), together.to_json()
     assert first == second
+
+
+def test_what_was_kept_before_suspicious_slices_were_counted_can_be_read():
+    kept = result_of([0.1] * 9).to_json()
+    for counts in kept["record"]["calls"].values():
+        del counts["suspicious"]
+    assert StageResult.from_json(kept).figures["suspicious"] == 0
 
 
 def test_latency_counts_from_the_schedule_and_beside_it_from_the_sending():

@@ -11,7 +11,7 @@ from support.waiting import settled
 
 from gliogate import Client
 from gliogate.embedded import EmbeddedServer
-from loadtests.server_view import ServerView, addresses, between, read_metrics
+from loadtests.server_view import ServerView, Snapshot, addresses, between, read_metrics
 from loadtests.settings import Settings
 
 
@@ -29,23 +29,34 @@ def test_what_the_server_counts_is_what_was_asked(view, tiny_server):
         for level in (0.25, 0.25, 0.75):
             client.analyze(slices(level)[0])
         client.detect(slices(0.75)[0])
+        client.analyze(slices(0)[0], detection_threshold=0)
         after = view.snapshot()
     seen = between(before, after)
     assert seen["gaps"] == []
     assert {name: model["slices"] for name, model in seen["models"].items()} == {
-        "tumor_detector": 4,
-        "tumor_segmenter": 1,
-        "brain_tumor": 4,
+        "tumor_detector": 5,
+        "tumor_segmenter": 2,
+        "brain_tumor": 5,
     }
-    assert seen["models"]["brain_tumor"]["batches"] == {"1": 4}
-    assert (seen["gate"]["slices"]["opened"], seen["gate"]["slices"]["shut"]) == (1, 2)
-    assert seen["gate"]["requests"]["answered"] == 4
+    assert seen["models"]["brain_tumor"]["batches"] == {"1": 5}
+    assert (seen["gate"]["slices"]["opened"], seen["gate"]["slices"]["shut"]) == (2, 2)
+    assert seen["gate"]["suspicious"] == 1
+    assert seen["gate"]["requests"]["answered"] == 5
     assert (seen["refused"], seen["cancelled"]) == (0, 0)
     parts = seen["breakdown"]
     assert list(parts) == ["queue", "detector", "segmenter", "gate"]
     assert all(value > 0 for value in parts.values())
     model = seen["models"]["brain_tumor"]
     assert sum(parts.values()) == pytest.approx(model["success_ms"], rel=0.1)
+
+
+def test_a_gate_that_does_not_count_what_is_suspicious_is_no_gate_without_it():
+    page = 'gliogate_slices_total{decision="opened"} %d\n'
+    before, after = (Snapshot(metrics=read_metrics(page % count)) for count in (3, 7))
+
+    gate = between({"a": before}, {"a": after})["gate"]
+
+    assert (gate["slices"], gate["suspicious"]) == ({"opened": 4}, None)
 
 
 def test_without_metrics_the_networks_own_statistics_divide_the_time(tiny_server):

@@ -42,6 +42,17 @@ class DeviceArray:
         self._values &= _on_device(other)
         return self
 
+    def __int__(self):
+        if self.shape:
+            raise TypeError("an array of several numbers is none")
+        return int(self._values)
+
+    def any(self, axis):
+        return DeviceArray(self._values.any(axis))
+
+    def sum(self):
+        return DeviceArray(self._values.sum())
+
     def view(self, dtype):
         return DeviceArray(self._values.view(dtype))
 
