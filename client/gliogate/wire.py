@@ -65,8 +65,8 @@ class DetectionOptions(TypedDict, total=False):
     """What can be asked of a detection, by keyword.
 
     Attributes:
-        detection_threshold: the probability, 0 to 1, from which a slice counts as tumor; the server's operating point
-            where it is not given.
+        detection_threshold: the probability, 0 to 1, from which a slice is detected and the gate opens; the server's
+            operating point where it is not given.
         timeout_s: how long the answer may take, counted from sending the request; 60 s where it is not given. It is one
             deadline for everything, retries included; the server hears of it too, and refuses what has waited half of
             it for its turn.

@@ -108,7 +108,7 @@ def test_what_ends_this_triton_over_http_does_not_reach_it(request, kind, attack
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")) or not answer
     server.check()
     with Client(server.url) as client:
-        assert client.detect(slices(0.75)[0]).detected_probability == pytest.approx(0.75)
+        assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75)
 
 
 def test_a_message_that_unpacks_to_a_gigabyte_is_refused_unpacked(closed_server):
@@ -300,7 +300,7 @@ def test_tls_and_the_token_let_in_who_has_both(guarded_server, pem):
     tls = TLS(root_certificates=pem["authority"])
     with Client(guarded_server.url, tls=tls, token=TOKEN) as client:
         client.wait_until_ready()
-        assert client.detect(slices(0.75)[0]).detected_probability == pytest.approx(0.75)
+        assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75)
     with Client(guarded_server.url, tls=tls, token=f"{TOKEN}!") as client, pytest.raises(AuthenticationError):
         client.detect(slices(0.75)[0])
     with Client(guarded_server.url, tls=tls) as client:
@@ -352,7 +352,7 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(tiny_r
             server.url,
             tls=TLS(root_certificates=pem["authority"], certificate=pem["client"], private_key=pem["client_key"]),
         ) as client:
-            assert client.detect(slices(0.75)[0]).detected_probability == pytest.approx(0.75)
+            assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75)
         with (
             Client(server.url, tls=TLS(root_certificates=pem["authority"])) as client,
             pytest.raises(ServerUnavailableError),
@@ -382,7 +382,7 @@ def test_tls_that_makes_no_sense_is_refused_at_once(tiny_repository, pem, option
 def test_it_listens_on_ipv6(tiny_repository):
     with EmbeddedServer(tiny_repository, host="::1") as server, Client(server.url) as client:
         assert server.url.startswith("[::1]:")
-        assert client.detect(slices(0.75)[0]).detected_probability == pytest.approx(0.75)
+        assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75)
         with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
             assert response.status == 200
 
@@ -398,7 +398,7 @@ def test_connections_that_say_nothing_keep_nobody_out_of_grpc(closed_server):
     silent = [socket.create_connection((host, port), timeout=10) for _ in range(200)]
     try:
         with Client(closed_server.url) as client:
-            assert client.detect(slices(0.75)[0]).detected_probability == pytest.approx(0.75)
+            assert client.detect(slices(0.75)[0]).tumor_probability == pytest.approx(0.75)
     finally:
         for connection in silent:
             connection.close()
