@@ -8,8 +8,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 REPOSITORY: Final = "model_repository"
 DOCUMENTS: Final = ("LICENSE", "MODEL_CARD.md")
 
-NOT_FOR_CPUS: Final = ("model.onnx", "model_gpu.onnx")
-"""For 32 bits and for GPUs, and most of the repository's size. Only `configs/`, left out as well, ask for them."""
+NOT_FOR_CPUS: Final = ("model.onnx", "model_gpu.onnx", "patients.json")
+"""For 32 bits and for GPUs, which only `configs/` ask for, left out as well: most of the repository's size. The last is
+what was counted of each patient, which no server reads."""
 
 
 class ModelsHook(BuildHookInterface):  # type: ignore[type-arg]  # it has no configuration of its own

@@ -17,6 +17,8 @@ Made of the docstrings by `python docs/sdk.py`. Programs to start from: [client/
 command line: `gliogate --help`.
 """
 
+LONG_SIGNATURE = re.compile(r"^(?=.{121})(?P<name>\w+)\((?P<parameters>.*)\)$", re.MULTILINE)
+
 CONFIG = ConfigDict(
     docstring_section_style="list",
     heading_level=2,
@@ -35,12 +37,20 @@ def render() -> str:
     chapters = {name: render_package_docs(name, _config_of(name)) for name in PACKAGES}
     # The errors are in the first chapter: what is left of theirs is the tree.
     tree, _, _ = render_package_docs("gliogate.errors", CONFIG).partition("\n### ")
-    return _without_links("\n".join([HEAD, *chapters.values(), tree.rstrip() + "\n"]))
+    page = _without_links("\n".join([HEAD, *chapters.values(), tree.rstrip() + "\n"]))
+    return LONG_SIGNATURE.sub(_in_lines, page)
 
 
 def _config_of(package: str) -> ConfigDict:
     # What the clients for tests inherit is said of the clients.
     return ConfigDict({**CONFIG, "inherited_members": package != "gliogate.testing"})
+
+
+def _in_lines(signature: re.Match[str]) -> str:
+    """A signature with a line for each parameter, as Ruff wants those that are too long for one."""
+    # Not at the commas of a default value.
+    parameters = re.split(r", (?![^(\[]*[)\]])", signature["parameters"])
+    return "\n".join([f"{signature['name']}(", *(f"    {each}," for each in parameters), ")"])
 
 
 def _without_links(page: str) -> str:

@@ -19,7 +19,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from gliogate.connection import Connection
-from gliogate.contract import DETECTOR, ENSEMBLE, MODELS, SEGMENTER
+from gliogate.contract import DETECTOR, ENSEMBLE, NEEDED, SEGMENTER
 from loadtests.settings import Settings
 
 TIMEOUT_S: Final = 2.0
@@ -185,7 +185,7 @@ class _Server:
         models: dict[str, ModelCounts] = {}
         metrics: Metrics = {}
         try:
-            models = {model.name: self._statistics(model.name) for model in MODELS}
+            models = {model.name: self._statistics(model.name) for model in NEEDED}
         except InferenceServerException as error:
             gaps.append(f"no statistics from {self._address}: {error.message()}")
         try:

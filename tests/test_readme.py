@@ -107,13 +107,20 @@ def test_the_curl_example_gets_an_answer(scans, shipped_server):
 
 
 def test_the_wire_contract_s_table_is_the_contract():
-    rows = re.findall(r"^\| (\S+) \| (in|out) `(\w+)` \| (\w+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| (\S+) \| (in|out) `(\w+)` \| (\w+) \| ([-\d, ]+) \|", README, re.MULTILINE)
     told = {
         (model.strip("`"), direction, contract.Tensor(name, dtype, tuple(map(int, shape.split(",")))))
         for model, direction, name, dtype, shape in rows
     }
-    served = {(model.name, "out", tensor) for model in contract.MODELS for tensor in model.outputs}
-    assert told == served | {("all", "in", contract.IMAGE)}
-    assert all(tensors == (contract.IMAGE,) for tensors in (model.inputs for model in contract.MODELS))
-    assert all(f"`{parameter}`" in README for parameter in contract.PARAMETERS)
+    served = {(model.name, "out", tensor) for model in contract.NEEDED for tensor in model.outputs}
+    of_heads = {(contract.VOLUME.name, "in", tensor) for tensor in contract.VOLUME.inputs}
+    assert told == served | {("all", "in", contract.IMAGE)} | of_heads
+    assert all(tensors == (contract.IMAGE,) for tensors in (model.inputs for model in contract.NEEDED))
+    # The README says that these are the same, with the slices first.
+    assert contract.VOLUME.outputs == tuple(
+        tensor._replace(shape=(contract.SLICES, *tensor.shape)) for tensor in contract.ENSEMBLE.outputs
+    )
+    assert f"up to {contract.MOST_SLICES}" in README
+    parameters = (*contract.PARAMETERS, contract.CONTEXT_BEFORE, contract.CONTEXT_AFTER)
+    assert all(f"`{parameter}`" in README for parameter in parameters)
     assert all(f"`{mode}`" in README for mode in contract.GATE_MODES)

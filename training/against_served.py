@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from training import metrics
 from training.data import Dataset
 from training.errors import RunError, WorseError
-from training.metadata import newest_metadata, versions_of
+from training.metadata import newest_metadata, patients_of, versions_of
 from training.report.figures import summarize
 from training.served import ask
 from training.versions import alone
@@ -135,10 +135,10 @@ def _check(summary: Mapping[str, Any], dataset: Dataset, repository: Path) -> No
 
 
 def _served(
-    judged: Mapping[str, Case], dataset: Dataset, repository: Path, version: int, metadata: Mapping[str, Any]
+    judged: Mapping[str, Case], dataset: Dataset, repository: Path, version: int, metadata: dict[str, Any]
 ) -> dict[str, Case]:
     """What the served version, or its evidence, says of those of the judged patients that it may judge."""
-    evidence = metadata.get("metrics", {}).get("held_out", {}).get("cases", [])
+    evidence = patients_of(repository, version, metadata)["slices"]
     # Of other slices, or other masks, it would be another task.
     same = ("slices", "tumor_slices")
     known = {

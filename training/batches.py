@@ -73,6 +73,8 @@ class EpochBatches(keras.utils.PyDataset):
         rng = np.random.default_rng((self.seed, epoch))
         tumor, other = np.flatnonzero(self.real.tumor), np.flatnonzero(~self.real.tumor)
         drawn = rng.choice(other, min(len(other), round(self.stage.others * len(tumor))), replace=False)
+        if self.stage.evenness:
+            tumor = _evenly(tumor, self.real.patients[tumor], self.stage.evenness, rng)
         chosen = np.concatenate([tumor, drawn])
         count = min(len(self.synthetic), round(self.stage.phantoms * len(chosen)))
         extra = rng.choice(len(self.synthetic), count, replace=False)
@@ -88,3 +90,13 @@ def _share_in_cells(masks: NDArray[np.float32], stride: int) -> NDArray[np.float
     batch, size = masks.shape[:2]
     cells = masks.reshape(batch, size // stride, stride, size // stride, stride)
     return cells.mean(axis=(2, 4))
+
+
+def _evenly(
+    rows: NDArray[np.intp], patients: NDArray[np.str_], evenness: float, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """As many rows, of patients with many fewer and of patients with few more than once: systematic sampling."""
+    _, patient, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    weights = np.cumsum(counts[patient] ** -evenness)
+    places = (np.arange(len(rows)) + rng.random()) / len(rows) * weights[-1]
+    return rows[np.searchsorted(weights, places)]

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from training.answers import Answers
-from training.calibration import OperatingPoint, PlattScaling
+from training.calibration import MaskScaling, OperatingPoint, PlattScaling
 from training.data import Dataset
 from training.errors import RunError
 from training.files import write_json
+from training.heads import HeadCalibration
 from training.joined import joined
 from training.networks import Logits
 from training.run import Run
 
 FILE = "operating_point.json"
-MASK_THRESHOLD = 0.5
 
 Part = tuple[Logits, Dataset]
 """What the networks of a run say of its validation patients, and those patients' slices."""
@@ -30,13 +31,15 @@ class Calibration:
     Attributes:
         scaling: from tumor logits to probabilities.
         point: where the gate opens.
-        mask_threshold: mask probability from which a pixel is tumor.
+        masks: from mask logits to those of probabilities.
+        heads: of slices that are judged together.
         patients: whom it was measured on.
     """
 
     scaling: PlattScaling
     point: OperatingPoint
-    mask_threshold: float
+    masks: MaskScaling
+    heads: HeadCalibration
     patients: tuple[str, ...]
 
     @classmethod
@@ -47,21 +50,42 @@ class Calibration:
             DataError: there is only one class, or the detector has learned nothing.
         """
         scaling = PlattScaling.fit(logits.tumor, dataset.tumor)
-        point = OperatingPoint.choose(scaling(logits.tumor), dataset.tumor, sensitivity=sensitivity)
-        return cls(scaling, point, MASK_THRESHOLD, tuple(np.unique(dataset.patients).tolist()))
+        probability = scaling(logits.tumor)
+        point = OperatingPoint.choose(probability, dataset.tumor, sensitivity=sensitivity)
+        # Of slices that nobody gets a mask of, there is nothing to calibrate.
+        opened = np.flatnonzero(probability >= point.detection_threshold)
+        masks = MaskScaling.fit((logits.mask[row] for row in opened), (dataset.masks[row] for row in opened))
+        heads = HeadCalibration.measure(logits, dataset, scaling, masks, sensitivity=sensitivity)
+        return cls(scaling, point, masks, heads, tuple(np.unique(dataset.patients).tolist()))
+
+    @property
+    def mask_threshold(self) -> float:
+        """The mask probability from which a pixel is tumor, to eight digits."""
+        return round(float(expit(self.masks(np.float64(self.heads.mask_edge)))), 8)
 
     def answers(self, logits: Logits) -> Answers:
         """What the gate makes of logits."""
-        edge = np.log(self.mask_threshold / (1 - self.mask_threshold))
-        masks = (logits.mask >= edge).astype(np.uint8)
+        masks = (logits.mask >= self.heads.mask_edge).astype(np.uint8)
         return Answers.gated(self.scaling(logits.tumor), masks, threshold=self.point.detection_threshold)
 
     def write(self, folder: Path) -> None:
-        """Writes `operating_point.json`: the two thresholds that the gate reads, and where they are from."""
-        point = asdict(self.point)
-        content = {"detection_threshold": point.pop("detection_threshold"), "mask_threshold": self.mask_threshold}
-        measured = {"measured_on": {"patients": list(self.patients), **point}}
-        write_json(folder / FILE, content | {"platt_scaling": asdict(self.scaling)} | measured)
+        """Writes `operating_point.json`: all that `read` needs, the gate's thresholds first."""
+        scaling = {"platt_scaling": asdict(self.scaling), "mask_scaling": asdict(self.masks)}
+        write_json(folder / FILE, self._served(self.point) | scaling | {"heads": self.heads.as_json()})
+
+    def for_slices(self) -> dict[str, Any]:
+        """The operating point of the gate of single slices, as it is served."""
+        return self._served(self.point) | {"reliability": self.heads.reliability.as_json()}
+
+    def for_heads(self) -> dict[str, Any]:
+        """The operating point of the gate of heads, as it is served."""
+        neighbours = {"neighbours": asdict(self.heads.neighbours)}
+        return self._served(self.heads.point) | neighbours | {"reliability": self.heads.reliability.as_json()}
+
+    def _served(self, of: OperatingPoint) -> dict[str, Any]:
+        point = asdict(of)
+        thresholds = {"detection_threshold": point.pop("detection_threshold"), "mask_threshold": self.mask_threshold}
+        return thresholds | {"measured_on": {"patients": list(self.patients), **point}}
 
     @classmethod
     def read(cls, folder: Path) -> "Calibration":
@@ -75,7 +99,8 @@ class Calibration:
             measured: dict[str, Any] = dict(content["measured_on"])
             patients = tuple(measured.pop("patients"))
             point = OperatingPoint(detection_threshold=content["detection_threshold"], **measured)
-            return cls(PlattScaling(**content["platt_scaling"]), point, content["mask_threshold"], patients)
+            scaling, masks = PlattScaling(**content["platt_scaling"]), MaskScaling(**content["mask_scaling"])
+            return cls(scaling, point, masks, HeadCalibration.from_json(content["heads"]), patients)
         except (KeyError, TypeError) as error:
             raise RunError(f"{folder / FILE}: not as `calibrate` writes it: {error}") from None
 

@@ -1,16 +1,26 @@
 """Turns the detector's logits into probabilities that mean what they say, and picks the operating point."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from training.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+MASK_KNOT = 2.5
+"""Where a mask's scaling bends, in logits."""
+LEAST_SLOPE = 0.05
+LARGEST_LOGIT = 20.0
+LOGIT_BINS = 1000
+_PATIENCE = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,60 @@ class PlattScaling:
     def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
         """Probabilities (N,) of logits (N,)."""
         return (1 / (1 + np.exp(-np.clip(self.slope * logits + self.offset, -80, 80)))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class MaskScaling:
+    """offset + slope · x + rise · relu(x - knot) - fall · relu(-x - knot), of a mask's logits; it never falls.
+
+    Pixels at the rim of a tumor are said to be tumor, or not, more surely than they are; those inside and outside are
+    not. Platt's straight line cannot make up for that.
+    """
+
+    slope: float
+    offset: float
+    rise: float
+    fall: float
+    knot: float
+
+    @classmethod
+    def fit(
+        cls, logits: Iterable[NDArray[np.floating]], masks: Iterable[NDArray[np.generic]], *, knot: float = MASK_KNOT
+    ) -> "MaskScaling":
+        """Fits by maximum likelihood to the logits of slices' pixels and their labels, slice by slice.
+
+        Where one class is missing, the logits stay as they are.
+        """
+        edges = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, LOGIT_BINS + 1)
+        centers = (edges[1:] + edges[:-1]) / 2
+        all_of_them, tumor = np.zeros(LOGIT_BINS), np.zeros(LOGIT_BINS)
+        for some, labels in zip(logits, masks, strict=True):
+            clipped = np.clip(some.astype(np.float32).ravel(), -LARGEST_LOGIT, LARGEST_LOGIT - 1e-3)
+            bins = ((clipped + LARGEST_LOGIT) * (LOGIT_BINS / (2 * LARGEST_LOGIT))).astype(np.intp)
+            all_of_them += np.bincount(bins, minlength=LOGIT_BINS)
+            tumor += np.bincount(bins, weights=labels.ravel() != 0, minlength=LOGIT_BINS)
+        if not 0 < tumor.sum() < all_of_them.sum():
+            return cls(1.0, 0.0, 0.0, 0.0, knot)
+
+        bends = [centers, np.ones(LOGIT_BINS), np.maximum(centers - knot, 0), -np.maximum(-centers - knot, 0)]
+
+        def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            """The mean cross-entropy, which is convex, and its gradient."""
+            found = values @ bends
+            missed = tumor * np.logaddexp(0, -found) + (all_of_them - tumor) * np.logaddexp(0, found)
+            slopes = np.array(bends) @ (all_of_them * expit(found) - tumor)
+            return float(missed.sum() / all_of_them.sum()), slopes / all_of_them.sum()
+
+        never_falling = [(LEAST_SLOPE, None), (None, None), (0, None), (0, None)]
+        best = minimize(
+            loss, (0.5, 0.0, 0.5, 0.5), jac=True, bounds=never_falling, method="L-BFGS-B", options=_PATIENCE
+        )
+        return cls(*(float(value) for value in best.x), knot)
+
+    def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Calibrated logits of logits."""
+        bends = self.rise * np.maximum(logits - self.knot, 0) - self.fall * np.maximum(-logits - self.knot, 0)
+        return self.offset + self.slope * logits + bends
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from training.answers import Answers
 from training.calibrate import Calibration, Part, crossfitted, pooled
 from training.data import Dataset
 from training.errors import DataError, RunError
+from training.heads import heads_of
 from training.joined import joined
 from training.metadata import newest_metadata
 from training.networks import logits_of, network_of
+from training.reliability import PixelCalibration, figures
 from training.report.figures import summarize
 from training.report.page import write_report
 from training.run import Run
@@ -85,6 +87,7 @@ def _run(run: Run, parts: Sequence[Part]) -> tuple[str, Dataset, Answers, float,
     [(logits, validation)] = parts
     title = f"{run.recipe.name}: {len(run.split.validation)} validation patients"
     more = _origin(run.recipe.name, calibration.patients, validation) | _cost([run])
+    more |= in_heads(parts, [calibration], threshold=calibration.heads.point.detection_threshold)
     return title, validation, calibration.answers(logits), calibration.point.detection_threshold, more
 
 
@@ -99,9 +102,11 @@ def _crossvalidated(
         for (_, data), answer, calibration in zip(parts, answers, calibrations, strict=True)
     ]
     # What is shipped is calibrated by all folds; its threshold stands for those of the folds, which differ a little.
-    threshold = Calibration.read(folder).point.detection_threshold
+    shipped = Calibration.read(folder)
+    threshold = shipped.point.detection_threshold
     title = f"{recipe.name}: cross-validation, {len(runs)} folds by patient"
     more = {"recipe": recipe.name, "folds": of_folds} | _cost(runs)
+    more |= in_heads(parts, calibrations, threshold=shipped.heads.point.detection_threshold)
     return title, pooled(parts)[1], joined(answers), threshold, more
 
 
@@ -120,6 +125,27 @@ def _served(repository: Path, dataset: Dataset) -> tuple[str, Dataset, Answers, 
     point = metadata["operating_point"]
     more = {"version": version} | _origin(metadata["recipe"]["name"], point["measured_on"]["patients"], judged)
     return title, judged, answers, point["detection_threshold"], more
+
+
+def in_heads(parts: Sequence[Part], calibrations: Sequence[Calibration], *, threshold: float) -> dict[str, Any]:
+    """The figures of slices that are judged together, and of what is said beside their masks.
+
+    Args:
+        parts: what networks say of slices that they did not learn from.
+        calibrations: of each part.
+        threshold: the probability at which the gate opened.
+    """
+    answers, measured, pixels = [], [], []
+    for (logits, dataset), calibration in zip(parts, calibrations, strict=True):
+        answers.append(calibration.heads.answers(logits, dataset, calibration.scaling))
+        heads = calibration.heads
+        found = heads_of(logits, dataset, answers[-1].opened, calibration.masks, heads.mask_edge)
+        measured.append((calibration.heads.reliability, found))
+        pixels.append(PixelCalibration.of(logits, dataset, answers[-1].opened, calibration.masks))
+    summary = summarize(pooled(parts)[1], joined(answers), threshold=threshold)
+    kept = ("threshold", "detector", "through_gate", "cases")
+    reliability = figures(measured) | PixelCalibration.total(pixels).figures()
+    return {"in_heads": {name: summary[name] for name in kept} | {"reliability": reliability}}
 
 
 def _origin(recipe: str, measured_on: Sequence[str], judged: Dataset) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`export`: a run's networks, proven in ONNX and tried as served, become the next version to serve."""
 
-import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gliogate.contract import (
     SEGMENTER,
     SLICE_SIZE,
     TUMOR_PROBABILITY,
+    VOLUME,
     Model,
 )
 from training import metadata
@@ -23,11 +24,14 @@ from training.against_served import hold_against_served
 from training.answers import Answers
 from training.calibrate import FILE as OPERATING_POINT
 from training.calibrate import Calibration
-from training.calibration import PlattScaling
+from training.calibration import MaskScaling, PlattScaling
 from training.data import Dataset, phantoms
 from training.eight_bits import FILE as CPU_FILE
 from training.eight_bits import write_for_cpu
-from training.errors import ParityError
+from training.errors import ParityError, RunError
+from training.files import write_json
+from training.levels import Levels
+from training.models.calibrated import CalibratedLogits
 from training.models.cost import multiply_adds
 from training.networks import served_networks
 from training.onnx_files import TOLERANCE, answer_on_cpu, write_onnx
@@ -48,7 +52,7 @@ PHANTOM_SEED = 7_000
 
 
 def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | None = None, force: bool = False) -> None:
-    """Writes the next version of all three models, and the model card; see `next_version`.
+    """Writes the next version of all models, and the model card; see `next_version`.
 
     Args:
         run: trained and calibrated.
@@ -66,6 +70,8 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
     keras.mixed_precision.set_dtype_policy("float32")
     calibration = Calibration.read(run.folder)
     summary = Run.read_json(evidence or run.folder, "summary.json", written_by="evaluate")
+    if "in_heads" not in summary:
+        raise RunError("summary.json: says nothing of heads; `python -m training evaluate` writes it anew")
     hold_against_served(summary, dataset, repository, force=force)
     some, judged = dataset.spread(PARITY_SLICES), judged_slices(dataset, run.split.validation)
 
@@ -77,7 +83,8 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
             parity[model.name] = write_onnx(network, path, model, some.images, expected)
             on_cpu[model.name] = write_for_cpu(path, model, some.images, judged, calibration.mask_threshold)
             on_gpu[model.name] = write_for_gpu(path, model, judged, calibration.mask_threshold)
-        calibration.write(version.folder(ENSEMBLE))
+        write_json(version.folder(ENSEMBLE) / OPERATING_POINT, calibration.for_slices())
+        write_json(version.folder(VOLUME) / OPERATING_POINT, calibration.for_heads())
 
         synthetic = phantoms(PHANTOMS, prevalence=0.35, seed=PHANTOM_SEED)
         served, on_phantoms = ask(version.repository, some, synthetic)
@@ -86,38 +93,52 @@ def export(run: Run, dataset: Dataset, repository: Path, *, evidence: Path | Non
         allowed = [max(TOLERANCE, on_cpu[model.name].served_difference) for model in (DETECTOR, SEGMENTER)]
         _check_served(served, probability[:, 0], masks, calibration.mask_threshold, *allowed)
         measured = {
-            "held_out": {key: value for key, value in summary.items() if key != "folds"},
+            "held_out": {key: value for key, value in summary.items() if key not in ("folds", "cases", "in_heads")},
+            "in_heads": {key: value for key, value in summary["in_heads"].items() if key != "cases"},
             "folds": [_headline(fold) for fold in summary.get("folds", [])],
             "phantoms": _headline(
                 summarize(synthetic, on_phantoms, threshold=calibration.point.detection_threshold, resamples=1)
             ),
         }
-        point = json.loads((version.folder(ENSEMBLE) / OPERATING_POINT).read_text())
         version.describe(
             metadata.describe(
                 run,
-                operating_point=point,
+                operating_point=calibration.for_slices(),
+                operating_point_of_heads=calibration.for_heads(),
+                scaling={"tumor": asdict(calibration.scaling), "mask": asdict(calibration.masks)},
                 cost=_cost(run),
                 parity=parity,
                 on_cpu=on_cpu,
                 on_gpu=on_gpu,
                 metrics=measured,
-            )
+            ),
+            {"slices": summary["cases"], "heads": summary["in_heads"]["cases"]},
         )
 
 
 def networks_to_serve(run: Run, calibration: Calibration) -> dict[Model, keras.Model]:
     """A run's detector and segmenter, giving probabilities under the contract's names."""
-    return giving_probabilities(*served_networks(run), calibration.scaling)
+    detector, segmenter = served_networks(run)
+    below = Levels.of(segmenter).below
+    return giving_probabilities(detector, segmenter, calibration.scaling, calibration.masks, below=below)
 
 
 def giving_probabilities(
-    detector: keras.Model, segmenter: keras.Model, scaling: PlattScaling
+    detector: keras.Model, segmenter: keras.Model, scaling: PlattScaling, masks: MaskScaling, *, below: float = 1.0
 ) -> dict[Model, keras.Model]:
-    """Networks that give logits, made to give probabilities under the contract's names."""
+    """Networks that give logits, made to give probabilities under the contract's names.
+
+    Args:
+        detector: gives (B, 1).
+        segmenter: gives (B, 256, 256).
+        scaling: of the detector.
+        masks: of the segmenter's logits, once they are brought to scale.
+        below: see `Levels.below`.
+    """
     tumor = keras.layers.Rescaling(scaling.slope, scaling.offset, name="platt_scaling")(detector.output)
     tumor = keras.layers.Activation("sigmoid")(tumor)
-    mask = keras.layers.Activation("sigmoid")(segmenter.output)
+    mask = CalibratedLogits(**asdict(masks), below=below, name="mask_scaling")(segmenter.output)
+    mask = keras.layers.Activation("sigmoid")(mask)
     return {
         DETECTOR: keras.Model(detector.input, {TUMOR_PROBABILITY.name: tumor}),
         SEGMENTER: keras.Model(segmenter.input, {MASK_PROBABILITY.name: mask}),

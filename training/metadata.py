@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from gliogate.contract import ENSEMBLE, MODELS
+from gliogate.contract import ENSEMBLE, MODELS, SLICES, VOLUME, Model, Tensor
 from training.errors import RunError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from training.run import Run
 
 FILE = "metadata.json"
+PATIENTS = "patients.json"
+"""Beside it: the counts of each patient that it was judged on, of single slices (`slices`) and of heads (`heads`)."""
 CARD = "MODEL_CARD.md"
 
 INTENDED_USE = (
@@ -31,9 +33,14 @@ DATA = {
 MEANINGS = {
     "image": "a slice: channels pre-contrast, FLAIR, post-contrast, 0 to 255; a grey picture three times",
     "tumor_probability": "calibrated probability that the slice shows tumor, 0 to 1",
-    "mask_probability": "probability of tumor in each pixel, 0 to 1",
+    "slice_spacing_mm": "millimetres from one slice to the next; 5 where it is left out",
+    "mask_probability": "calibrated probability of tumor in each pixel, 0 to 1",
     "tumor_mask": "1 where there is tumor, 0 elsewhere; all 0 where the gate stayed shut",
     "segmented": "whether the gate opened",
+    "certainty": "how well a strict outline agrees with a lax one: pixels of a probability from 0.7 for each from 0.1; "
+    "0 where nothing is outlined",
+    "reliability": "the certainty below which a mask is to be looked at; between which multiples of a head's outlined "
+    "volume nine of ten true ones lie, low and high where it is certain, low and high where not; 0 where unknown",
     "thresholds": "of detection and of the mask, as the slice was judged: the operating point's, or the request's own",
 }
 """Of each tensor on the wire."""
@@ -43,6 +50,8 @@ def describe(
     run: "Run",
     *,
     operating_point: dict[str, Any],
+    operating_point_of_heads: dict[str, Any],
+    scaling: dict[str, Any],
     cost: dict[str, Any],
     parity: dict[str, float],
     on_cpu: "dict[str, Rounding]",
@@ -53,7 +62,9 @@ def describe(
 
     Args:
         run: that the version comes from.
-        operating_point: as the gate reads it.
+        operating_point: as the gate of single slices reads it.
+        operating_point_of_heads: as the gate of heads reads it.
+        scaling: what makes probabilities of either network's logits; it is part of the networks.
         cost: in parameters and arithmetic; see `training.export`.
         parity: for each network the largest difference between Keras and ONNX on real slices.
         on_cpu: for each network what became of it in 8 bits.
@@ -72,6 +83,8 @@ def describe(
         "on_cpu": roundings(on_cpu),
         "on_gpu": roundings(on_gpu),
         "operating_point": operating_point,
+        "operating_point_of_heads": operating_point_of_heads,
+        "scaling": scaling,
         "metrics": metrics,
         "recipe": run.recipe.model_dump(mode="json"),
         # How it was called names folders of who trained it.
@@ -92,13 +105,18 @@ def tensors() -> list[dict[str, Any]]:
             "direction": direction,
             "name": tensor.name,
             "dtype": tensor.dtype,
-            "shape": ["batch", *tensor.shape],
+            "shape": _told_shape(model, tensor),
             "meaning": MEANINGS[tensor.name],
         }
         for model in MODELS
         for direction, all_of_them in (("in", model.inputs), ("out", model.outputs))
         for tensor in all_of_them
     ]
+
+
+def _told_shape(model: Model, tensor: Tensor) -> list[str | int]:
+    batch: list[str | int] = [] if model is VOLUME else ["batch"]
+    return [*batch, *("slices" if size == SLICES else size for size in tensor.shape)]
 
 
 def hashes(repository: Path, version: int) -> dict[str, str]:
@@ -119,6 +137,15 @@ def newest_metadata(repository: Path) -> tuple[int, dict[str, Any]]:
     if not path.exists():
         raise RunError(f"{path}: not there; `python -m training export` writes it with each version")
     return max(versions), json.loads(path.read_text())
+
+
+def patients_of(repository: Path, version: int, described: dict[str, Any]) -> dict[str, Any]:
+    """What a version's evidence counts of each patient; up to version 10, that is in its metadata, and not of heads."""
+    path = repository / ENSEMBLE.name / str(version) / PATIENTS
+    if path.exists():
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
+    return {"slices": described.get("metrics", {}).get("held_out", {}).get("cases", [])}
 
 
 def versions_of(repository: Path) -> list[int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS, SLICE_SIZE
 from training.errors import RecipeError
+from training.levels import Levels
 from training.models import NETWORKS
 from training.models.exchange import with_known_sizes
 from training.models.mirrored import Mirrored
@@ -27,7 +28,7 @@ class Logits:
 
     Attributes:
         tumor: shape (N,).
-        mask: float16, shape (N, 256, 256).
+        mask: float16, shape (N, 256, 256), brought to scale by `Levels`.
     """
 
     tumor: NDArray[np.float32]
@@ -119,4 +120,5 @@ def logits_of(run: "Run", images: NDArray[np.uint8]) -> Logits:
         RunError: a stage was not trained to its end yet.
     """
     detector, segmenter = served_networks(run)
-    return Logits(predict(detector, images)[:, 0], predict(segmenter, images).astype(np.float16))
+    masks = Levels.of(segmenter)(predict(segmenter, images))
+    return Logits(predict(detector, images)[:, 0], masks.astype(np.float16))

@@ -87,6 +87,8 @@ class Stage(_Choices):
         patience: epochs without a better validation figure after which training stops; None trains to the end.
         others: slices without tumor that an epoch shows for each with tumor, drawn anew; 0 shows tumor slices only.
         phantoms: synthetic slices, as a share of the real ones in an epoch.
+        evenness: how evenly an epoch draws patients: 0 shows each tumor slice once, 1 as many of each patient, between
+            them a slice of a patient who has n with tumor is shown in proportion to n to the power -evenness.
         augmentation: random changes.
     """
 
@@ -103,6 +105,7 @@ class Stage(_Choices):
     patience: int | None = Field(default=None, gt=0)
     others: float = Field(default=1.0, ge=0)
     phantoms: float = Field(default=0.1, ge=0, le=1)
+    evenness: float = Field(default=0.0, ge=0, le=1)
     augmentation: Augmentation = Augmentation()
 
     @field_validator("losses")

@@ -13,12 +13,12 @@ from training.answers import Answers
 from training.data import Dataset, phantoms
 from training.errors import ParityError, RunError
 from training.graphs import cast_first
-from training.metadata import hashes, newest_metadata, roundings, tensors
+from training.metadata import hashes, newest_metadata, patients_of, roundings, tensors
 from training.rounding import Rounding, judged_slices
 from training.served import ask
 from training.sixteen_bits import FILE as FOR_GPU
 from training.sixteen_bits import write_for_gpu
-from training.versions import alone, next_version
+from training.versions import GATES, alone, next_version
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ SEED = 7_000
 def update(
     repository: Path, *, dataset: Dataset | None = None, released: Path | None = None, force: bool = False
 ) -> None:
-    """Writes the next version of all three models, and the model card; see `next_version`.
+    """Writes the next version of all models, and the model card; see `next_version`.
 
     Weights, operating point and all that was measured are the served version's. Both versions are served by a real
     Triton and asked about the same phantoms.
@@ -53,10 +53,15 @@ def update(
     for folder in (repository, released):
         _check_files(folder, before, described["sha256"])
     judged = dataset and judged_slices(dataset, described["data"]["validation_patients"])
+    if missing := [model.name for model in GATES if not (repository / model.name / str(before)).is_dir()]:
+        raise RunError(
+            f"version {before} has no {missing[0]}, and so nothing that its answers were calibrated by; export"
+        )
     with next_version(repository) as version:
         for model in NETWORKS:
             shutil.copytree(repository / model.name / str(before), version.folder(model), dirs_exist_ok=True)
-        shutil.copy(repository / ENSEMBLE.name / str(before) / OPERATING_POINT, version.folder(ENSEMBLE))
+        for model in GATES:
+            shutil.copy(repository / model.name / str(before) / OPERATING_POINT, version.folder(model))
         threshold = json.loads((version.folder(ENSEMBLE) / OPERATING_POINT).read_text())[MASK_THRESHOLD]
         on_gpu = {model.name: _bring_up_to_date(version.folder(model), model, judged, threshold) for model in NETWORKS}
         if _contents(version.repository, version.number) == _contents(repository, before):
@@ -72,7 +77,10 @@ def update(
             logger.warning("%s; written all the same", told)
         origin = described.get("networks_of", before)
         found_out = described.get("on_gpu", {}) | roundings({name: each for name, each in on_gpu.items() if each})
-        version.describe(described | {"networks_of": origin, "tensors": tensors(), "on_gpu": found_out})
+        version.describe(
+            described | {"networks_of": origin, "tensors": tensors(), "on_gpu": found_out},
+            patients_of(repository, before, described),
+        )
 
 
 def _bring_up_to_date(folder: Path, model: Model, judged: Dataset | None, threshold: float) -> Rounding | None:

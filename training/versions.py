@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gliogate.contract import DETECTOR, ENSEMBLE, SEGMENTER, Model
+from gliogate.contract import DETECTOR, ENSEMBLE, SEGMENTER, VOLUME, Model
 from training import metadata
 from training.errors import RunError
 from training.files import naming, replacing, write_json
@@ -24,7 +24,10 @@ GATE = CHECKOUT / "gate"
 CONFIGURATIONS = CHECKOUT / "model_repository"
 """Whose configurations a new repository gets."""
 
-MOVED_IN = (DETECTOR, SEGMENTER, ENSEMBLE)
+GATES = (VOLUME, ENSEMBLE)
+"""The models that are the gate's source with an operating point of their own."""
+
+MOVED_IN = (DETECTOR, SEGMENTER, *GATES)
 """The networks first: what has no gate is no version, to us and to a server that watches the repository."""
 
 
@@ -45,12 +48,14 @@ class NextVersion:
         """Where the files of one model go."""
         return self.repository / model.name / str(self.number)
 
-    def describe(self, content: dict[str, Any]) -> None:
+    def describe(self, content: dict[str, Any], patients: dict[str, Any]) -> None:
         """Writes `metadata.json`, and the model card that is made of it; the version's other files are all there.
 
         Args:
             content: what is known of it; number, time and hashes are added, or take the place of others.
+            patients: the counts of each patient, which go into a file of their own.
         """
+        write_json(self.folder(ENSEMBLE) / metadata.PATIENTS, patients)
         head = {"version": self.number, "created": datetime.now(UTC).isoformat(timespec="seconds")}
         last = {"sha256": metadata.hashes(self.repository, self.number)}
         described = head | {key: value for key, value in content.items() if key not in head | last} | last
@@ -89,8 +94,9 @@ def next_version(repository: Path) -> Iterator[NextVersion]:
         _copy(CONFIGURATIONS if is_new else target, version.repository)
         for model in MOVED_IN:
             version.folder(model).mkdir(parents=True)
-        for file, content in gate_of(GATE).items():
-            (version.folder(ENSEMBLE) / file).write_bytes(content)
+        for model in GATES:
+            for file, content in gate_of(GATE).items():
+                (version.folder(model) / file).write_bytes(content)
         yield version
         if is_new:
             version.repository.rename(target)

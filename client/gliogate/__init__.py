@@ -34,7 +34,7 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture
-from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, ServerInfo
+from gliogate.results import Analysis, BoundingBox, Detection, ModelInfo, OperatingPoint, Reliability, ServerInfo
 from gliogate.scans import Scan, find_scans
 from gliogate.wire import DetectionOptions, Options
 
@@ -64,6 +64,7 @@ __all__ = [
     "OperatingPoint",
     "Options",
     "Picture",
+    "Reliability",
     "RequestError",
     "Retries",
     "Scan",

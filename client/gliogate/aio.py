@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -15,16 +15,21 @@ from gliogate.base import (
     WAIT_BETWEEN_QUESTIONS_S,
     BaseClient,
     OnError,
+    Progress,
     as_value,
     check_in_flight,
     check_many,
+    check_slices,
+    goes_slice_by_slice,
     health_of,
     tells_all,
 )
 from gliogate.connection import Connection, ConnectionOptions
-from gliogate.contract import MODELS
+from gliogate.contract import NEEDED, VOLUME, Model
 from gliogate.errors import ClientClosedError, ForeignLoopError, GliogateError
 from gliogate.images import Picture
+from gliogate.parts import IN_FLIGHT as PARTS_IN_FLIGHT
+from gliogate.parts import Part
 from gliogate.results import Analysis, Detection, ServerInfo
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from gliogate.volumes import Volume, VolumeAnalysis, VolumeSource
 
 R = TypeVar("R")
+T = TypeVar("T")
 Pictures = Iterable[Picture] | AsyncIterable[Picture]
 
 
@@ -106,7 +112,7 @@ class AsyncClient(BaseClient):
         self._check_usable()
         operating_point = await self._ask(OperatingPointRequest())
         triton, asked = self._triton, self._question()
-        names = [model.name for model in MODELS]
+        names = [model.name for model in NEEDED]
         try:
             return server_info(
                 await _read(triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked)),
@@ -139,6 +145,7 @@ class AsyncClient(BaseClient):
         *,
         in_flight: int = IN_FLIGHT,
         min_component_ml: float = 0.0,
+        progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> "VolumeAnalysis":
         """See `Client.analyze_volume`."""
@@ -149,9 +156,82 @@ class AsyncClient(BaseClient):
         check_in_flight(in_flight, self._connection)
         head = volume if isinstance(volume, Volume) else await asyncio.to_thread(read_volume, volume)
         check_droppable(head, min_component_ml)
-        results = self.analyze_many(head.slices, in_flight=in_flight, **options)
-        analyses = [analysis async for analysis in results]
-        return await asyncio.to_thread(VolumeAnalysis.of, head, analyses, min_component_ml=min_component_ml)
+        analyses: dict[int, Analysis] = {}
+        async with aclosing(self.analyze_slices(head, in_flight=in_flight, **options)) as slices:
+            async for index, analysis in slices:
+                analyses[index] = analysis
+                if progress is not None:
+                    progress(len(analyses), len(head.slices))
+        in_order = [analyses[index] for index in range(len(head.slices))]
+        return await asyncio.to_thread(VolumeAnalysis.of, head, in_order, min_component_ml=min_component_ml)
+
+    @overload
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[tuple[int, Analysis], None]: ...
+
+    @overload
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["return"],
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[tuple[int, Analysis | GliogateError], None]: ...
+
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: OnError = "raise",
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[tuple[int, Analysis | GliogateError], None]:
+        """See `Client.analyze_slices`, and for a loop that is left early `analyze_many`."""
+        self._check_usable()
+        check_many(volume.slices, on_error=on_error)
+        check_in_flight(in_flight, self._connection)
+        wanted = check_slices(slices, len(volume.slices))
+        return self._analyze_slices(volume, wanted, in_flight, keep_errors=on_error == "return", options=options)
+
+    async def _analyze_slices(
+        self, volume: "Volume", wanted: list[int], in_flight: int, *, keep_errors: bool, options: Options
+    ) -> AsyncGenerator[tuple[int, Analysis | GliogateError], None]:
+        left = dict.fromkeys(wanted)
+        if await self._serves(VOLUME):
+            parts = self._parts(volume, wanted)
+            asking = (self._ask_part(volume, part, options) for part in parts)
+            at_once = min(in_flight, PARTS_IN_FLIGHT)
+            async with aclosing(self._stream(_each(asking), at_once, keep_errors=True, ordered=False)) as outcomes:
+                async for number, outcome in outcomes:
+                    part = parts[number]
+                    if isinstance(outcome, GliogateError):
+                        if goes_slice_by_slice(outcome):
+                            break
+                        if not keep_errors:
+                            raise outcome
+                    for index in range(part.start, part.stop):
+                        del left[index]
+                        yield index, outcome if isinstance(outcome, GliogateError) else outcome[index - part.start]
+        indices = list(left)
+        one_by_one = (self.analyze(volume.slices[index], **options) for index in indices)
+        async with aclosing(
+            self._stream(_each(one_by_one), in_flight, keep_errors=keep_errors, ordered=False)
+        ) as answers:
+            async for number, answer in answers:
+                yield indices[number], answer
+
+    async def _ask_part(self, volume: "Volume", part: Part, options: Options) -> tuple[Analysis, ...]:
+        return await self._ask(await asyncio.to_thread(self._part, volume, part, options))
 
     @overload
     def analyze_many(
@@ -214,17 +294,17 @@ class AsyncClient(BaseClient):
         self._check_usable()
         check_many(pictures, on_error=on_error)
         check_in_flight(in_flight, self._connection)
-        numbered = self._analyze_many(
-            pictures, in_flight, keep_errors=on_error == "return", ordered=ordered, options=options
-        )
+        asking = (self.analyze(picture, **options) async for picture in _each(pictures))
+        numbered = self._stream(asking, in_flight, keep_errors=on_error == "return", ordered=ordered)
         return _without_numbers(numbered) if ordered else numbered
 
-    async def _analyze_many(
-        self, pictures: Pictures, in_flight: int, *, keep_errors: bool, ordered: bool, options: Options
-    ) -> AsyncIterator[tuple[int, Analysis | GliogateError]]:
-        window: dict[asyncio.Task[Analysis], int] = {}
+    async def _stream(
+        self, asking: AsyncIterator[Coroutine[Any, Any, R]], in_flight: int, *, keep_errors: bool, ordered: bool
+    ) -> AsyncGenerator[tuple[int, R | GliogateError], None]:
+        """Waits for several answers at a time; yields what became of each, with its place."""
+        window: dict[asyncio.Task[R], int] = {}
 
-        async def take() -> tuple[int, Analysis | GliogateError]:
+        async def take() -> tuple[int, R | GliogateError]:
             if ordered:
                 task = next(iter(window))
                 await asyncio.wait((task,))
@@ -243,8 +323,8 @@ class AsyncClient(BaseClient):
 
         try:
             index = 0
-            async for picture in _each(pictures):
-                window[asyncio.create_task(self.analyze(picture, **options))] = index
+            async for answer in asking:
+                window[asyncio.create_task(answer)] = index
                 index += 1
                 if len(window) == in_flight:
                     yield await take()
@@ -268,7 +348,10 @@ class AsyncClient(BaseClient):
         except BaseException as error:
             record.failed(error)
             if isinstance(error, grpc.RpcError):
-                raise await self._explained(error, request) from error
+                explained = await self._explained(error, request)
+                if self._is_older(explained, request):
+                    return await self._ask(request)
+                raise explained from error
             # So asyncio says it both where this task is to end and where the channel was closed.
             if isinstance(error, asyncio.CancelledError) and self._life.is_closed:
                 raise ClientClosedError("the client was closed while this request was under way") from None
@@ -282,6 +365,14 @@ class AsyncClient(BaseClient):
             return self._error(error, request, None)
         return self._error(error, request, await self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
+    async def _serves(self, model: Model) -> bool:
+        """See `Client._serves`."""
+        question = service_pb2.ModelReadyRequest(name=model.name)
+        try:
+            return bool((await _read(self._triton.ModelReady(question, **self._question()))).ready)
+        except grpc.RpcError:
+            return True
+
     async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
         triton, asked = self._triton, self._question(timeout_s)
@@ -289,7 +380,7 @@ class AsyncClient(BaseClient):
             is_live = (await _read(triton.ServerLive(service_pb2.ServerLiveRequest(), **asked))).live
             ready = {
                 name: (await _read(triton.ModelReady(service_pb2.ModelReadyRequest(name=name), **asked))).ready
-                for name in (model.name for model in MODELS)
+                for name in (model.name for model in NEEDED)
             }
         except grpc.RpcError as error:
             return health_of(error)
@@ -345,13 +436,13 @@ async def _read(answer: Awaitable[Any]) -> Any:
     return message
 
 
-async def _each(pictures: Pictures) -> AsyncIterator[Picture]:
-    if isinstance(pictures, AsyncIterable):
-        async for picture in pictures:
-            yield picture
+async def _each(things: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(things, AsyncIterable):
+        async for thing in things:
+            yield thing
     else:
-        for picture in pictures:
-            yield picture
+        for thing in things:
+            yield thing
 
 
 async def _without_numbers(

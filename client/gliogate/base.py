@@ -2,18 +2,19 @@
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 import grpc
 import numpy as np
 
 from gliogate.connection import Connection, ConnectionOptions
-from gliogate.contract import CHANNELS, QUEUE_SIZE
-from gliogate.errors import ClientClosedError, ForkedClientError, RequestError
+from gliogate.contract import CHANNELS, QUEUE_SIZE, THICKEST_MM
+from gliogate.errors import ClientClosedError, ForkedClientError, GliogateError, InvalidRequestError, RequestError
 from gliogate.images import Picture
+from gliogate.parts import Part, parts_of
 from gliogate.telemetry import CallRecord, status_of
 from gliogate.wire import (
     FINAL_STATUSES,
@@ -23,12 +24,21 @@ from gliogate.wire import (
     DetectionRequest,
     Health,
     Options,
+    PartRequest,
     Request,
     request_error,
 )
 
+if TYPE_CHECKING:
+    from gliogate.volumes import Volume
+
 E = TypeVar("E", bound=BaseException)
 OnError = Literal["raise", "return"]
+Progress = Callable[[int, int], object]
+"""Is told how many slices are done, and how many there are."""
+
+_NO_OUTPUT = "unexpected inference output"
+"""How Triton says that a model has no output of a name."""
 
 WAIT_BETWEEN_QUESTIONS_S = 0.1
 """How long to wait for a server that is not ready before it is asked again."""
@@ -36,10 +46,17 @@ WAIT_BETWEEN_QUESTIONS_S = 0.1
 
 @dataclass
 class _Life:
-    """Whether a client can still be used; shared with those made of it by `with_options`."""
+    """What becomes of a client; shared with those made of it by `with_options`.
+
+    Attributes:
+        process: that made it.
+        is_closed: whether it can be used no more.
+        has_optional: whether its server has the optional outputs, as far as is known.
+    """
 
     process: int = field(default_factory=os.getpid)
     is_closed: bool = False
+    has_optional: bool = True
 
     def end(self) -> bool:
         """Ends it; whether what is open is now to be closed: once, and by the process that opened it."""
@@ -86,10 +103,34 @@ class BaseClient:
         known = {name: value for name, value in self._options.items() if name in DetectionOptions.__annotations__}
         return DetectionRequest(picture, request_id=request_id, **(known | options))  # type: ignore[arg-type]
 
+    def _parts(self, volume: "Volume", wanted: Sequence[int]) -> list[Part]:
+        return parts_of(
+            wanted,
+            len(volume.slices),
+            spacing_mm=spacing_of(volume),
+            message_bytes=self._connection.max_message_bytes,
+        )
+
+    def _part(self, volume: "Volume", part: Part, options: Options) -> PartRequest:
+        return PartRequest(volume.slices, part, spacing_mm=spacing_of(volume), **(self._options | options))
+
     def _arguments(self, request: Request[Any], record: CallRecord) -> dict[str, Any]:
         """What gRPC's call of `infer_on` is made with."""
         headers = self._connection.headers() | record.headers()
-        return {"request": request.message(), "timeout": request.remaining_s, "metadata": tuple(headers.items())}
+        return {
+            "request": request.message(with_optional=self._life.has_optional),
+            "timeout": request.remaining_s,
+            "metadata": tuple(headers.items()),
+        }
+
+    def _is_older(self, error: GliogateError, request: Request[Any]) -> bool:
+        """Whether a server refused a request only since it does not have the optional outputs; it is asked without."""
+        if not (request.optional and isinstance(error, InvalidRequestError)):
+            return False
+        is_older = any(f"'{tensor.name}'" in str(error) and _NO_OUTPUT in str(error) for tensor in request.optional)
+        if is_older:
+            self._life.has_optional = False
+        return is_older
 
     def _question(self, timeout_s: float = READINESS_TIMEOUT_S) -> dict[str, Any]:
         """What gRPC's calls about the server itself are made with, besides the request."""
@@ -156,6 +197,39 @@ def check_many(pictures: object, *, on_error: str) -> None:
         raise TypeError("analyze_many takes several pictures, this is one: use analyze")
     if not isinstance(pictures, Iterable) and not hasattr(pictures, "__aiter__"):
         raise TypeError(f"analyze_many takes an iterable of pictures, not a {type(pictures).__name__}")
+
+
+def check_slices(slices: Iterable[int] | None, count: int) -> list[int]:
+    """Which slices of a head are asked about, in ascending order; all where None.
+
+    Raises:
+        ValueError: one is not there.
+    """
+    wanted = range(count) if slices is None else sorted({index(each) for each in slices})
+    if strangers := [each for each in wanted if not 0 <= each < count]:
+        raise ValueError(f"slice {strangers[0]}: the head has the slices 0 to {count - 1}")
+    return list(wanted)
+
+
+def spacing_of(volume: "Volume") -> float | None:
+    """Millimetres between a head's slices, as a server takes them; None where the source does not say."""
+    spacing = 0.0 if volume.spacing_mm is None else volume.spacing_mm[2]
+    # A source that is wrong about it is no reason to refuse its slices. Not above 0 is NaN, too.
+    return min(spacing, THICKEST_MM) if spacing > 0 else None
+
+
+_NO_HEADS: Final = ("NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
+
+
+def goes_slice_by_slice(error: GliogateError) -> bool:
+    """Whether a part of a head was refused by a server that may answer its slices one by one.
+
+    An older one does not know the model; a proxy before it, or its memory, may be too small for so large a message.
+    """
+    # What a proxy says by HTTP's status alone, gRPC has as UNKNOWN with that in words.
+    return isinstance(error, RequestError) and (
+        error.status in _NO_HEADS or (error.status == "UNKNOWN" and "413" in str(error))
+    )
 
 
 def as_value(error: E) -> E:

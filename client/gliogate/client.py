@@ -1,9 +1,10 @@
 """The client: pictures in, analyses out, over gRPC."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
@@ -15,16 +16,20 @@ from gliogate.base import (
     WAIT_BETWEEN_QUESTIONS_S,
     BaseClient,
     OnError,
+    Progress,
     as_value,
     check_in_flight,
     check_many,
+    check_slices,
+    goes_slice_by_slice,
     health_of,
     tells_all,
 )
 from gliogate.connection import ConnectionOptions
-from gliogate.contract import MODELS
+from gliogate.contract import NEEDED, VOLUME, Model
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
+from gliogate.parts import IN_FLIGHT as PARTS_IN_FLIGHT
 from gliogate.results import Analysis, Detection, ServerInfo
 from gliogate.telemetry import CallRecord
 from gliogate.wire import (
@@ -145,7 +150,7 @@ class Client(BaseClient):
         """
         operating_point = self._receive(self._send(OperatingPointRequest()))
         triton, asked = self._triton, self._question()
-        names = [model.name for model in MODELS]
+        names = [model.name for model in NEEDED]
         try:
             return server_info(
                 triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked),
@@ -203,16 +208,21 @@ class Client(BaseClient):
         *,
         in_flight: int = IN_FLIGHT,
         min_component_ml: float = 0.0,
+        progress: Progress | None = None,
         **options: Unpack[Options],
     ) -> "VolumeAnalysis":
-        """Finds and outlines tumor in all slices of a head.
+        """Finds and outlines tumor in a head.
+
+        Its slices are judged together, each among its neighbours, where the server can do so; otherwise one by one,
+        which `VolumeAnalysis.notes` says.
 
         Args:
             volume: from `gliogate.volumes.read_volume`, or what that reads: DICOM (extra `dicom`), NIfTI (extra
                 `nifti`), a folder of numbered pictures, a `.npy` file or an array.
-            in_flight: how many slices may be under way at a time, see `analyze_many`.
+            in_flight: how many slices may be under way at a time where they are judged one by one, see `analyze_many`.
             min_component_ml: connected parts of the mask that are smaller than that are dropped.
-            **options: see `Options`; `timeout_s` counts for each slice.
+            progress: is called with how many slices are done, and how many there are.
+            **options: see `Options`; `timeout_s` counts for each request, of one slice or of some dozens.
 
         Returns:
             The analysis, its mask on the source's own grid; see `gliogate.volumes.VolumeAnalysis`.
@@ -229,8 +239,93 @@ class Client(BaseClient):
         check_in_flight(in_flight, self._connection)
         head = volume if isinstance(volume, Volume) else read_volume(volume)
         check_droppable(head, min_component_ml)
-        analyses = list(self.analyze_many(head.slices, in_flight=in_flight, **options))
-        return VolumeAnalysis.of(head, analyses, min_component_ml=min_component_ml)
+        analyses: dict[int, Analysis] = {}
+        for index, analysis in self.analyze_slices(head, in_flight=in_flight, **options):
+            analyses[index] = analysis
+            if progress is not None:
+                progress(len(analyses), len(head.slices))
+        in_order = [analyses[index] for index in range(len(head.slices))]
+        return VolumeAnalysis.of(head, in_order, min_component_ml=min_component_ml)
+
+    @overload
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[Options],
+    ) -> Generator[tuple[int, Analysis], None, None]: ...
+
+    @overload
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: Literal["return"],
+        **options: Unpack[Options],
+    ) -> Generator[tuple[int, Analysis | GliogateError], None, None]: ...
+
+    def analyze_slices(
+        self,
+        volume: "Volume",
+        *,
+        slices: Iterable[int] | None = None,
+        in_flight: int = IN_FLIGHT,
+        on_error: OnError = "raise",
+        **options: Unpack[Options],
+    ) -> Generator[tuple[int, Analysis | GliogateError], None, None]:
+        """Analyzes slices of a head as `analyze_volume` does, and yields them as they are done.
+
+        Args:
+            volume: the head.
+            slices: the indices of those that are asked about; the others are looked at for the sake of these. All
+                where it is not given.
+            in_flight: see `analyze_volume`.
+            on_error: see `analyze_many`; what fails a request fails each of its slices.
+            **options: see `analyze_volume`.
+
+        Returns:
+            A generator of slices: the index of each, and its analysis. Closing it cancels what is under way.
+
+        Raises:
+            ValueError: there is no such slice, or as `analyze_many` does.
+            ClientClosedError: the client was closed.
+            ForkedClientError: this is not the process that made the client.
+        """
+        self._check_usable()
+        check_many(volume.slices, on_error=on_error)
+        check_in_flight(in_flight, self._connection)
+        wanted = check_slices(slices, len(volume.slices))
+        return self._analyze_slices(volume, wanted, in_flight, keep_errors=on_error == "return", options=options)
+
+    def _analyze_slices(
+        self, volume: "Volume", wanted: list[int], in_flight: int, *, keep_errors: bool, options: Options
+    ) -> Generator[tuple[int, Analysis | GliogateError], None, None]:
+        left = dict.fromkeys(wanted)
+        if self._serves(VOLUME):
+            parts = self._parts(volume, wanted)
+            requests = (partial(self._part, volume, part, options) for part in parts)
+            at_once = min(in_flight, PARTS_IN_FLIGHT)
+            for number, outcome in self._stream(requests, at_once, keep_errors=True, ordered=False):
+                part = parts[number]
+                if isinstance(outcome, GliogateError):
+                    if goes_slice_by_slice(outcome):
+                        break
+                    if not keep_errors:
+                        raise outcome
+                for index in range(part.start, part.stop):
+                    del left[index]
+                    yield index, outcome if isinstance(outcome, GliogateError) else outcome[index - part.start]
+        indices = list(left)
+        pictures = (volume.slices[index] for index in indices)
+        for number, of_slice in self._analyze_many(
+            pictures, in_flight, keep_errors=keep_errors, ordered=False, options=options
+        ):
+            yield indices[number], of_slice
 
     @overload
     def analyze_many(
@@ -323,16 +418,23 @@ class Client(BaseClient):
     def _analyze_many(
         self, pictures: Iterator[Picture], in_flight: int, *, keep_errors: bool, ordered: bool, options: Options
     ) -> Iterator[tuple[int, Analysis | GliogateError]]:
-        window: dict[int, _Call[Analysis] | GliogateError] = {}
+        requests = (partial(self._analysis, picture, options) for picture in pictures)
+        return self._stream(requests, in_flight, keep_errors=keep_errors, ordered=ordered)
+
+    def _stream(
+        self, requests: Iterator[Callable[[], Request[R]]], in_flight: int, *, keep_errors: bool, ordered: bool
+    ) -> Iterator[tuple[int, R | GliogateError]]:
+        """Makes requests and sends them, several at a time; yields what became of each, with its place."""
+        window: dict[int, _Call[R] | GliogateError] = {}
         done: SimpleQueue[int] = SimpleQueue()
 
-        def take() -> tuple[int, Analysis | GliogateError]:
+        def take() -> tuple[int, R | GliogateError]:
             index = next(iter(window)) if ordered else done.get()
             return index, self._outcome(window.pop(index), keep_errors=keep_errors)
 
         try:
-            for index, picture in enumerate(pictures):
-                window[index] = call = self._try_send(picture, options)
+            for index, make in enumerate(requests):
+                window[index] = call = self._try_send(make)
                 if isinstance(call, GliogateError):
                     done.put(index)
                 else:
@@ -346,16 +448,16 @@ class Client(BaseClient):
                 if isinstance(left, _Call):
                     left.cancel()
 
-    def _try_send(self, picture: Picture, options: Options) -> _Call[Analysis] | GliogateError:
-        """Sends a picture; where that fails, its error takes its place in the order."""
+    def _try_send(self, make: Callable[[], Request[R]]) -> _Call[R] | GliogateError:
+        """Makes a request and sends it; where that fails, its error takes its place in the order."""
         try:
-            return self._send(self._analysis(picture, options))
+            return self._send(make())
         except ClientClosedError:
             raise
         except GliogateError as error:
             return as_value(error)
 
-    def _outcome(self, sent: _Call[Analysis] | GliogateError, *, keep_errors: bool) -> Analysis | GliogateError:
+    def _outcome(self, sent: _Call[R] | GliogateError, *, keep_errors: bool) -> R | GliogateError:
         try:
             if isinstance(sent, GliogateError):
                 raise sent
@@ -407,7 +509,10 @@ class Client(BaseClient):
         try:
             response, latency_s = call.answer.result()
         except grpc.RpcError as error:
-            raise self._explained(error, call.request) from error
+            explained = self._explained(error, call.request)
+            if self._is_older(explained, call.request):
+                return self._receive(self._send(call.request))
+            raise explained from error
         except BaseException:  # Ctrl-C: nobody waits for the answer any more.
             call.cancel()
             raise
@@ -418,6 +523,14 @@ class Client(BaseClient):
             return self._error(error, request, None)
         return self._error(error, request, self._health(request.patience_s if request else READINESS_TIMEOUT_S))
 
+    def _serves(self, model: Model) -> bool:
+        """Whether the server has a model, and it is ready; where it does not say, asking the model itself will tell."""
+        question = service_pb2.ModelReadyRequest(name=model.name)
+        try:
+            return bool(self._triton.ModelReady(question, **self._question()).ready)
+        except (grpc.RpcError, ValueError):  # gRPC's own ValueError: another thread closed the client.
+            return True
+
     def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:
         """Asks the server how it is; one that does not answer, or is no Triton, is not live."""
         triton, asked = self._triton, self._question(timeout_s)
@@ -425,7 +538,7 @@ class Client(BaseClient):
             is_live = triton.ServerLive(service_pb2.ServerLiveRequest(), **asked).live
             ready = {
                 model.name: triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked).ready
-                for model in MODELS
+                for model in NEEDED
             }
         except grpc.RpcError as error:
             return health_of(error)

@@ -166,7 +166,7 @@ class ConnectionOptions(TypedDict, total=False):
         compression: of what is sent, `gzip` or `deflate`. It seldom pays on a local network.
         retries: see `Retries`.
         keepalive: see `Keepalive`; no pings where it is not given.
-        max_message_bytes: the largest message that is sent or taken, 16 MiB where it is not given.
+        max_message_bytes: the largest message that is sent or taken, 64 MiB where it is not given.
         proxy: an HTTP proxy on the way to the server, `http://[USER:PASSWORD@]HOST:PORT`, or `environment` for the one
             that `grpc_proxy`, `https_proxy` or `http_proxy` names there, in lower or upper case. Without it there is
             none, whatever the environment says. It leads to one server, over TLS only. There is never one to this
@@ -201,7 +201,7 @@ class Connection:
     compression: Literal["gzip", "deflate"] | None = None
     retries: Retries = field(default_factory=Retries)
     keepalive: Keepalive | None = None
-    max_message_bytes: int = 16 * _MIB
+    max_message_bytes: int = 64 * _MIB
     proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -260,6 +260,8 @@ class Connection:
         options: list[tuple[str, Any]] = [
             ("grpc.max_send_message_length", self.max_message_bytes),
             ("grpc.max_receive_message_length", self.max_message_bytes),
+            # gRPC sends again what a connection at its end did not take, if it has kept all of it.
+            ("grpc.per_rpc_retry_buffer_size", self.max_message_bytes),
             # gRPC's own waits are made for data centers: up to 20 s to give up a connection, 120 s before the next try.
             # The longest, a fifth more by chance, is within what `Retries` wait in all where nothing else is said: or a
             # server that has come back would be taken for absent without being asked.

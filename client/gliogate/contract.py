@@ -40,13 +40,58 @@ MASK_PROBABILITY: Final = Tensor("mask_probability", "FP32", (SLICE_SIZE, SLICE_
 TUMOR_MASK: Final = Tensor("tumor_mask", "UINT8", (SLICE_SIZE, SLICE_SIZE))
 SEGMENTED: Final = Tensor("segmented", "BOOL", (1,))
 THRESHOLDS: Final = Tensor("thresholds", "FP32", (2,))
+CERTAINTY: Final = Tensor("certainty", "FP32", (1,))
+"""How well a strict outline agrees with a lax one, 0 to 1: how many pixels are tumor with a probability of 0.7 or more,
+for each that is with 0.1 or more. 0 where nothing is outlined. It goes with the Dice; see the model card."""
+RELIABILITY: Final = Tensor("reliability", "FP32", (5,))
+"""What the version's masks are worth: the certainty below which one is to be looked at; between which multiples of a
+head's outlined volume nine of ten true ones lie where the mask is certain, low and high; and the same where it is not.
+All 0 where that was not measured."""
+
+LARGEST: Final = {RELIABILITY.name: 1000.0}
+"""The largest value of a tensor whose values are not from 0 to 1."""
 
 DETECTOR: Final = Model("tumor_detector", "onnxruntime", (IMAGE,), (TUMOR_PROBABILITY,))
 SEGMENTER: Final = Model("tumor_segmenter", "onnxruntime", (IMAGE,), (MASK_PROBABILITY,))
 ENSEMBLE: Final = Model(
-    "brain_tumor", "python", (IMAGE,), (TUMOR_PROBABILITY, TUMOR_MASK, MASK_PROBABILITY, SEGMENTED, THRESHOLDS)
+    "brain_tumor",
+    "python",
+    (IMAGE,),
+    (TUMOR_PROBABILITY, TUMOR_MASK, MASK_PROBABILITY, SEGMENTED, THRESHOLDS, CERTAINTY, RELIABILITY),
 )
-MODELS: Final = (DETECTOR, SEGMENTER, ENSEMBLE)
+SLICES: Final = -1
+"""In a shape: as many as the head has slices."""
+
+SLICE_SPACING_MM: Final = Tensor("slice_spacing_mm", "FP32", (1,))
+
+VOLUME: Final = Model(
+    "brain_volume",
+    "python",
+    (IMAGE._replace(shape=(SLICES, *IMAGE.shape)), SLICE_SPACING_MM),
+    tuple(output._replace(shape=(SLICES, *output.shape)) for output in ENSEMBLE.outputs),
+)
+"""Judges the slices of one head together. It has no batch dimension; `slice_spacing_mm` may be left out."""
+
+MODELS: Final = (DETECTOR, SEGMENTER, ENSEMBLE, VOLUME)
+NEEDED: Final = (DETECTOR, SEGMENTER, ENSEMBLE)
+"""Without these nothing can be asked; a server of a version before 11 has no others."""
+
+MOST_SLICES: Final = 256
+"""How many slices a request of `VOLUME` has at most."""
+
+CONTEXT_BEFORE: Final = "context_before"
+CONTEXT_AFTER: Final = "context_after"
+"""Request parameters of `VOLUME`, beside those of `PARAMETERS`: how many slices, at either end, are not to be answered
+and are there for the sake of their neighbours."""
+
+CONTEXT_MM: Final = 15.0
+"""How far along a head a slice's neighbours reach at most; what is sent in parts needs no more context."""
+
+ASSUMED_SPACING_MM: Final = 5.0
+"""What `VOLUME` takes for the distance between slices where nobody says it."""
+
+THICKEST_MM: Final = 100.0
+"""The largest distance between slices that `VOLUME` takes; none weighs anything for another long before."""
 
 DETECTION_THRESHOLD: Final = "detection_threshold"
 MASK_THRESHOLD: Final = "mask_threshold"

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from gliogate.contract import Tensor
+from gliogate.contract import LARGEST, Tensor
 from gliogate.errors import InvalidResponseError
 
 _STORED_AS: Final[Mapping[str, np.dtype[Any]]] = {
@@ -19,12 +19,22 @@ _STORED_AS: Final[Mapping[str, np.dtype[Any]]] = {
 }
 
 
-def read_tensors(response: bytes, asked: Sequence[Tensor], *, url: str, request_id: str) -> dict[str, NDArray[Any]]:
-    """Reads the tensors of an answer, by name and without the batch dimension.
+def read_tensors(
+    response: bytes,
+    asked: Sequence[Tensor],
+    optional: Sequence[Tensor] = (),
+    *,
+    url: str,
+    request_id: str,
+    slices: int = 1,
+) -> dict[str, NDArray[Any]]:
+    """Reads the tensors of an answer, by name; their first dimension is that of the slices.
 
     Args:
         response: a ModelInferResponse, serialized.
-        asked: what the request asked for; all of it has values from 0 to 1.
+        asked: what the request asked for, as it is of one slice; all of it has values from 0 to 1, or `LARGEST`.
+        slices: how many were to be answered.
+        optional: what is read where it is there.
         url: of the server, as errors say it.
         request_id: of the request.
 
@@ -48,17 +58,19 @@ def read_tensors(response: bytes, asked: Sequence[Tensor], *, url: str, request_
         names = ", ".join(sorted(output.name for output in outputs))
         refuse(f"the outputs {names or 'none'}", ", ".join(sorted(tensor.name for tensor in asked)))
     tensors = {}
-    for name, dtype, shape in asked:
+    for name, dtype, of_slice in (*asked, *(tensor for tensor in optional if tensor.name in found)):
         output, content = found[name]
-        if output.datatype != dtype or output.shape != [1, *shape]:
-            refuse(f"{name} is {output.datatype or 'of no type'} {[*output.shape]}", f"{dtype} {[1, *shape]}")
+        shape = [slices, *of_slice]
+        if output.datatype != dtype or output.shape != shape:
+            refuse(f"{name} is {output.datatype or 'of no type'} {[*output.shape]}", f"{dtype} {shape}")
         stored = _STORED_AS[dtype]
         if len(content) != prod(shape) * stored.itemsize:
             refuse(f"{name} has {len(content)} bytes", prod(shape) * stored.itemsize)
         values = np.frombuffer(content, stored).reshape(shape)
         least, most = 0 if stored.kind == "u" else values.min(), values.max()
-        if not 0 <= least <= most <= 1:  # NaN is the least of all and the most, and in no order.
-            refuse(f"{name} has values from {values.min():g} to {most:g}", "0 to 1")
+        limit = LARGEST.get(name, 1)
+        if not 0 <= least <= most <= limit:  # NaN is the least of all and the most, and in no order.
+            refuse(f"{name} has values from {values.min():g} to {most:g}", f"0 to {limit:g}")
         tensors[name] = values.view(bool) if dtype == "BOOL" else values
     return tensors
 

@@ -63,6 +63,10 @@ class Analysis:
         picture: uint8 (H, W, 3), what was analyzed, as `gliogate.images.load_picture` made it.
         latency_s: seconds from sending the request to its answer.
         request_id: the id that the server logs for the request.
+        certainty: how well a strict outline agrees with a lax one, 0 to 1; it goes with the Dice. None where the mask
+            is empty, or a server of a version before 11 was asked.
+        reliability: what masks of the served version are worth; None where the server does not know.
+        among_neighbours: whether the slice was judged among its neighbours in a head, and not by itself.
     """
 
     tumor_probability: float
@@ -73,6 +77,9 @@ class Analysis:
     picture: NDArray[np.uint8] = field(repr=False)
     latency_s: float
     request_id: str
+    certainty: float | None = None
+    reliability: "Reliability | None" = None
+    among_neighbours: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -86,6 +93,18 @@ class Analysis:
     def tumor(self) -> bool | None:
         """Whether the verdict is `tumor`; None where it is `undecided`."""
         return None if self.detected is None else self.verdict == "tumor"
+
+    @property
+    def needs_look(self) -> bool | None:
+        """Whether somebody should look at this slice: it is suspicious, or its mask not certain.
+
+        The limit of certainty is the served version's. None where the server does not know.
+        """
+        if self.verdict == "suspicious":
+            return True
+        if self.reliability is None or (self.certainty is None and self.mask.any()):
+            return None
+        return self.reliability.needs_look(self.certainty)
 
     @property
     def area_px(self) -> int:
@@ -113,6 +132,30 @@ class Analysis:
         """
         shown = self.picture if channel is None else np.repeat(self.picture[..., channel, np.newaxis], 3, axis=2)
         return paint_mask(shown, self.mask, color=color, fill=fill)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What masks of a version are worth, measured on patients that its networks did not learn from.
+
+    Attributes:
+        limit: the certainty below which a mask is to be looked at.
+        certain: between which multiples of a head's outlined volume nine of ten true ones lie, where it is certain.
+        uncertain: the same below the limit.
+    """
+
+    limit: float
+    certain: tuple[float, float]
+    uncertain: tuple[float, float]
+
+    def needs_look(self, certainty: float | None) -> bool:
+        """Whether somebody should look at a mask of this certainty; None is an empty one's."""
+        return certainty is not None and certainty < self.limit
+
+    def volume_interval(self, volume: float, certainty: float) -> tuple[float, float]:
+        """Where nine of ten true volumes lie, in the unit of the outlined one."""
+        low, high = self.uncertain if self.needs_look(certainty) else self.certain
+        return low * volume, high * volume
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ VERDICT_STYLES: Mapping[Verdict, str] = {
     "undecided": "dim",
 }
 
+LOOK_STYLE: Final = "bold cyan"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,6 +60,8 @@ class Row:
         area_px: see `Analysis`.
         bounding_box: see `Analysis`; None where the mask is empty, too.
         latency_s: see `Analysis`.
+        certainty: see `Analysis`.
+        needs_look: see `Analysis`.
         dice: how well the mask matches a known one; None where that is not defined.
         error: what went wrong; None where nothing did.
     """
@@ -70,6 +74,8 @@ class Row:
     area_px: int | None = None
     bounding_box: BoundingBox | None = None
     latency_s: float | None = None
+    certainty: float | None = None
+    needs_look: bool | None = None
     dice: float | None = None
     error: str | None = None
 
@@ -88,6 +94,8 @@ class Row:
             area_px=result.area_px,
             bounding_box=result.bounding_box,
             latency_s=result.latency_s,
+            certainty=result.certainty,
+            needs_look=result.needs_look,
             dice=dice,
         )
 
@@ -230,6 +238,7 @@ def _write(picture: NDArray[np.uint8], name: str) -> Path:
 def summary(rows: Sequence[Row], left: int = 0) -> str:
     """Sums a run up in one line; `left` are the scans that it did not come to."""
     facts = [f"{len(rows)} scans", *tell_verdicts([row.verdict for row in rows])]
+    facts += tell_looks([row.needs_look for row in rows])
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
     if dice := [row.dice for row in rows if row.dice is not None]:
@@ -247,10 +256,15 @@ def tell_verdicts(verdicts: Sequence[Verdict | None]) -> list[str]:
     return [f"{verdicts.count('tumor')} with tumor", *[f"{suspicious} suspicious"] * bool(suspicious)]
 
 
+def tell_looks(looks: Sequence[bool | None]) -> list[str]:
+    """How many somebody should look at, if any."""
+    return [f"{looks.count(True)} to look at"] * (True in looks)
+
+
 def print_table(rows: Sequence[Row]) -> None:
     """Prints a run on stdout, one line a scan, and below it what failed. Dice has a column where any is defined."""
     with_dice = any(row.dice is not None for row in rows)
-    table = make_table("scan", "gate\nopened", "mask\narea px", *["Dice"] * with_dice, "latency\nms")
+    table = make_table("scan", "gate\nopened", "mask\narea px", "certainty", *["Dice"] * with_dice, "latency\nms")
     for row in rows:
         table.add_row(
             Text(printable(str(row.scan.name))),
@@ -258,6 +272,7 @@ def print_table(rows: Sequence[Row]) -> None:
             verdict_text(row.verdict),
             {True: "yes", False: "no", None: "-"}[row.segmented],
             format_or_dash(row.area_px, ",d"),
+            certainty_text(row.certainty, needs_look=row.needs_look),
             *[format_or_dash(row.dice, ".3f")] * with_dice,
             format_or_dash(row.latency_s and 1000 * row.latency_s, ".0f"),
         )
@@ -278,6 +293,11 @@ def make_table(thing: str, *headings: str) -> Table:
 def verdict_text(verdict: Verdict | None) -> Text:
     """A verdict in its color; None is for what failed."""
     return Text(verdict, VERDICT_STYLES[verdict]) if verdict else Text("failed", "bold red")
+
+
+def certainty_text(certainty: float | None, *, needs_look: bool | None) -> Text:
+    """A mask's certainty, after a mark where somebody should look at it."""
+    return Text.assemble(*[("look ", LOOK_STYLE)] * bool(needs_look), format_or_dash(certainty, ".2f"))
 
 
 def print_with_errors(table: Table, errors: Sequence[str], things: str, *, notes: Sequence[str] = ()) -> None:

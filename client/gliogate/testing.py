@@ -15,34 +15,35 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from gliogate.aio import AsyncClient
 from gliogate.client import Client, _Call
 from gliogate.connection import ConnectionOptions
 from gliogate.contract import (
+    CERTAINTY,
     DETECTION_THRESHOLD,
     ENSEMBLE,
     GATE,
     GATE_MODES,
     MASK_PROBABILITY,
     MASK_THRESHOLD,
-    MODELS,
+    NEEDED,
     QUEUE_SIZE,
+    RELIABILITY,
     SEGMENTED,
     TUMOR_MASK,
     TUMOR_PROBABILITY,
+    Model,
     Tensor,
 )
 from gliogate.phantom import make_phantoms
 from gliogate.results import ModelInfo, OperatingPoint, ServerInfo
 from gliogate.wire import READINESS_TIMEOUT_S, Health, Request, request_error
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["FakeAsyncClient", "FakeClient"]
 
@@ -57,9 +58,12 @@ THRESHOLD = 0.5
 SURE, SURELY_NOT = 0.97, 0.03
 """Probabilities of tumor where there is some, and where there is none."""
 
+WORTH = (0.8, 0.8, 1.2, 0.5, 2.0)
+"""The `reliability` of the fake server's masks."""
+
 SERVER = ServerInfo(
     "0.0.0",
-    tuple(ModelInfo(model.name, ("1",), 32, QUEUE_SIZE) for model in MODELS),
+    tuple(ModelInfo(model.name, ("1",), 32, QUEUE_SIZE) for model in NEEDED),
     OperatingPoint(THRESHOLD, THRESHOLD),
 )
 """What the fake server says of itself."""
@@ -78,23 +82,30 @@ class _FakeServer:
             raise failure
         request.message()  # What cannot be sent is told as with a server.
         _check(request, self._url)
-        content = request.geometry.to_slice(request.picture).tobytes()
+        of_slices = [self._of(picture, request) for picture in request.pictures]
+        response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
+        for tensor in request.outputs + request.optional:
+            values = np.stack([each[tensor] for each in of_slices])
+            response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=values.shape)
+            response.raw_output_contents.append(values.tobytes())
+        return bytes(response.SerializeToString())
+
+    def _of(self, picture: NDArray[np.uint8], request: Request[Any]) -> dict[Tensor, NDArray[Any]]:
+        """What is said of a picture."""
+        content = request.geometry.to_slice(picture).tobytes()
         phantom = self._phantoms[zlib.crc32(content) % PHANTOMS]
         probability = SURE if phantom.tumor else SURELY_NOT
         is_over = probability >= _threshold(request, DETECTION_THRESHOLD)
         opened = {"always": True, "never": False}.get(str(request.parameters.get(GATE)), is_over)
         inside = np.where(phantom.mask, SURE, SURELY_NOT).astype(np.float32) * opened
-        values: dict[Tensor, NDArray[Any]] = {
+        return {
             TUMOR_PROBABILITY: np.array([probability], np.float32),
             TUMOR_MASK: (opened & (inside >= _threshold(request, MASK_THRESHOLD))).astype(np.uint8),
             MASK_PROBABILITY: inside,
             SEGMENTED: np.array([opened]),
+            CERTAINTY: np.array([SURE if inside.any() else 0], np.float32),
+            RELIABILITY: np.array(WORTH, np.float32),
         }
-        response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
-        for tensor in request.outputs:
-            response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
-            response.raw_output_contents.append(values[tensor].tobytes())
-        return bytes(response.SerializeToString())
 
 
 def _threshold(request: Request[Any], name: str) -> float:
@@ -158,6 +169,9 @@ class FakeClient(Client):
             call.answer.set_exception(failure)
         return call
 
+    def _serves(self, model: Model) -> bool:  # noqa: ARG002  nobody is asked
+        return True
+
     def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:  # noqa: ARG002  nobody is asked
         return Health(is_live=True)
 
@@ -186,6 +200,9 @@ class FakeAsyncClient(AsyncClient):
         self._check_usable()
         sent = time.perf_counter()
         return request.read(self._server.answer(request), time.perf_counter() - sent, url=self.url)
+
+    async def _serves(self, model: Model) -> bool:  # noqa: ARG002  nobody is asked
+        return True
 
     async def _health(self, timeout_s: float = READINESS_TIMEOUT_S) -> Health:  # noqa: ARG002  nobody is asked
         return Health(is_live=True)

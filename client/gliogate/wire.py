@@ -5,9 +5,10 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from numbers import Real
-from typing import Any, Final, Generic, TypedDict, TypeVar
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from tritonclient.grpc import service_pb2
 
 from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import (
+    CERTAINTY,
+    CONTEXT_AFTER,
+    CONTEXT_BEFORE,
     DETECTION_THRESHOLD,
     ENSEMBLE,
     GATE,
@@ -22,11 +26,15 @@ from gliogate.contract import (
     IMAGE,
     MASK_PROBABILITY,
     MASK_THRESHOLD,
+    RELIABILITY,
     SEGMENTED,
+    SLICE_SPACING_MM,
     THRESHOLDS,
     TUMOR_MASK,
     TUMOR_PROBABILITY,
+    VOLUME,
     GateMode,
+    Model,
     Tensor,
 )
 from gliogate.errors import (
@@ -38,8 +46,9 @@ from gliogate.errors import (
     ServerUnavailableError,
 )
 from gliogate.images import Picture, SliceGeometry, load_picture
+from gliogate.parts import Part
 from gliogate.responses import invalid_response, read_tensors
-from gliogate.results import Analysis, Detection, ModelInfo, OperatingPoint, ServerInfo
+from gliogate.results import Analysis, Detection, ModelInfo, OperatingPoint, Reliability, ServerInfo
 
 TIMEOUT_S: Final = 60.0
 """How long an answer may take where the caller says nothing."""
@@ -92,11 +101,17 @@ class Options(DetectionOptions, total=False):
 
 
 _SLICE_BYTES: Final = prod(IMAGE.shape)
-_BEFORE_SLICE: Final = service_pb2.ModelInferRequest(raw_input_contents=[bytes(_SLICE_BYTES)]).SerializeToString()[
-    :-_SLICE_BYTES
-]
-"""What stands before a slice's bytes in a message. Protobuf, which would copy them three times, merges messages that
-are joined to one."""
+
+
+@lru_cache
+def before_slices(count: int) -> bytes:
+    """What stands before the bytes of so many slices in a message.
+
+    Protobuf, which would copy them three times, merges messages that are joined to one.
+    """
+    size = count * _SLICE_BYTES
+    return bytes(service_pb2.ModelInferRequest(raw_input_contents=[bytes(size)]).SerializeToString()[:-size])
+
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -107,7 +122,7 @@ def patience(deadline: float) -> float:
 
 
 class Request(ABC, Generic[R_co]):
-    """One picture on its way to the server, and how its answer is read.
+    """What is asked in one message: one picture on its way to the server, and how its answer is read.
 
     Raises:
         ImageError: the picture cannot be read, or cannot be a slice.
@@ -116,6 +131,8 @@ class Request(ABC, Generic[R_co]):
     """
 
     outputs: tuple[Tensor, ...]
+    optional: tuple[Tensor, ...] = ()  # outputs that servers of versions before 11 do not have
+    answered: int = 1  # slices
 
     def __init__(
         self,
@@ -141,6 +158,11 @@ class Request(ABC, Generic[R_co]):
         self._deadline = time.monotonic() + timeout_s
 
     @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Those that are to be answered, (answered, H, W, 3)."""
+        return self.picture[np.newaxis]
+
+    @property
     def remaining_s(self) -> float:
         """How long its answer may still take."""
         return max(0.0, self._deadline - time.monotonic())
@@ -150,13 +172,24 @@ class Request(ABC, Generic[R_co]):
         """How long a question about what became of it may take: within its deadline, or hardly longer."""
         return patience(self._deadline)
 
-    def message(self) -> bytes:
-        """The request as it goes over the wire: a ModelInferRequest, serialized."""
+    def message(self, *, with_optional: bool = True) -> bytes:
+        """The request as it goes over the wire: a ModelInferRequest, serialized.
+
+        Args:
+            with_optional: whether it asks for the optional outputs, too; a server that does not have one refuses it.
+        """
+        pixels = self.geometry.to_slice(self.picture)
+        envelope = self._envelope(ENSEMBLE, 1, with_optional=with_optional)
+        return b"".join((envelope.SerializeToString(), before_slices(1), pixels.data))
+
+    def _envelope(self, model: Model, slices: int, *, with_optional: bool = True) -> Any:
+        """The message without the pixels: a ModelInferRequest."""
+        outputs = self.outputs + self.optional if with_optional else self.outputs
         message = service_pb2.ModelInferRequest(
-            model_name=ENSEMBLE.name,
+            model_name=model.name,
             id=self.id,
-            inputs=[{"name": IMAGE.name, "datatype": IMAGE.dtype, "shape": (1, *IMAGE.shape)}],
-            outputs=[{"name": output.name} for output in self.outputs],
+            inputs=[{"name": IMAGE.name, "datatype": IMAGE.dtype, "shape": (slices, *IMAGE.shape)}],
+            outputs=[{"name": output.name} for output in outputs],
         )
         # In microseconds: how long the request may wait for its turn.
         message.parameters["timeout"].int64_param = round(1e6 * WAITING_SHARE * self.timeout_s)
@@ -165,8 +198,7 @@ class Request(ABC, Generic[R_co]):
                 message.parameters[name].string_param = value
             else:
                 message.parameters[name].double_param = value
-        pixels = self.geometry.to_slice(self.picture)
-        return b"".join((message.SerializeToString(), _BEFORE_SLICE, pixels.data))
+        return message
 
     def read(self, response: bytes, latency_s: float, *, url: str) -> R_co:
         """Makes the server's answer, a ModelInferResponse, serialized, a result.
@@ -174,11 +206,12 @@ class Request(ABC, Generic[R_co]):
         Raises:
             InvalidResponseError: the answer breaks the wire contract.
         """
-        return self._result(read_tensors(response, self.outputs, url=url, request_id=self.id), latency_s)
+        values = read_tensors(response, self.outputs, self.optional, url=url, request_id=self.id, slices=self.answered)
+        return self._result(values, latency_s)
 
     @abstractmethod
     def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> R_co:
-        """Makes a result of the tensors of an answer, by name."""
+        """Makes a result of the tensors of an answer, by name; their first dimension is that of the slices."""
 
 
 class DetectionRequest(Request[Detection]):
@@ -188,9 +221,9 @@ class DetectionRequest(Request[Detection]):
 
     def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> Detection:
         return Detection(
-            tumor_probability=float(values[TUMOR_PROBABILITY.name][0]),
+            tumor_probability=float(values[TUMOR_PROBABILITY.name][0, 0]),
             # The gate says here whether it would open.
-            detected=bool(values[SEGMENTED.name][0]),
+            detected=bool(values[SEGMENTED.name][0, 0]),
             latency_s=latency_s,
             request_id=self.id,
         )
@@ -206,11 +239,13 @@ class OperatingPointRequest(Request[OperatingPoint]):
 
     def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> OperatingPoint:  # noqa: ARG002
         # As FP32 has them, 0.052 is 0.05199999734759331.
-        return OperatingPoint(*(round(float(threshold), 6) for threshold in values[THRESHOLDS.name]))
+        return OperatingPoint(*(round(float(threshold), 6) for threshold in values[THRESHOLDS.name][0]))
 
 
-class AnalysisRequest(Request[Analysis]):
+class _AnalyzingRequest(Request[R_co]):
     """Asks for the detector's word and, where the gate opens, for a mask."""
+
+    optional: tuple[Tensor, ...] = (CERTAINTY, RELIABILITY)
 
     def __init__(
         self,
@@ -233,7 +268,18 @@ class AnalysisRequest(Request[Analysis]):
         if mask_threshold is not None:
             self.parameters[MASK_THRESHOLD] = _number(MASK_THRESHOLD, mask_threshold)
 
-    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> Analysis:
+    def _analyses(
+        self, values: dict[str, NDArray[Any]], latency_s: float, *, among_neighbours: bool
+    ) -> tuple[Analysis, ...]:
+        """An analysis of each picture."""
+        return tuple(
+            self._analysis({name: each[row] for name, each in values.items()}, latency_s, picture, among_neighbours)
+            for row, picture in enumerate(self.pictures)
+        )
+
+    def _analysis(
+        self, values: dict[str, NDArray[Any]], latency_s: float, picture: NDArray[np.uint8], among_neighbours: bool
+    ) -> Analysis:
         probability = float(values[TUMOR_PROBABILITY.name][0])
         segmented = bool(values[SEGMENTED.name][0])
         plane = values.get(MASK_PROBABILITY.name)
@@ -243,9 +289,12 @@ class AnalysisRequest(Request[Analysis]):
             segmented=segmented,
             mask=self.geometry.mask_to_picture(values[TUMOR_MASK.name]),
             mask_probability=None if plane is None else self.geometry.to_picture(plane),
-            picture=self.picture,
+            picture=picture,
             latency_s=latency_s,
             request_id=self.id,
+            certainty=_certainty(values),
+            reliability=_reliability(values),
+            among_neighbours=among_neighbours,
         )
 
     def _judge(self, probability: float, *, segmented: bool) -> bool | None:
@@ -254,6 +303,72 @@ class AnalysisRequest(Request[Analysis]):
         threshold = self.parameters.get(DETECTION_THRESHOLD)
         # As FP32, the type that the server compares in.
         return None if threshold is None else probability >= float(np.float32(threshold))
+
+
+class AnalysisRequest(_AnalyzingRequest[Analysis]):
+    """Asks about one picture."""
+
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> Analysis:
+        [analysis] = self._analyses(values, latency_s, among_neighbours=False)
+        return analysis
+
+
+class PartRequest(_AnalyzingRequest[tuple[Analysis, ...]]):
+    """Asks about consecutive slices of a head, which are judged among their neighbours.
+
+    Args:
+        slices: of the head, uint8 (N, H, W, 3).
+        part: which of them.
+        spacing_mm: between neighbours; None where it is unknown.
+        **options: see `Options`; `timeout_s` counts for all of the part.
+    """
+
+    def __init__(
+        self, slices: NDArray[np.uint8], part: Part, *, spacing_mm: float | None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(slices[part.start], **options)
+        self.part = part
+        self.answered = part.stop - part.start
+        self._slices = slices
+        self._spacing_mm = spacing_mm
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Those that are to be answered, (answered, H, W, 3)."""
+        return self._slices[self.part.start : self.part.stop]
+
+    def message(self, *, with_optional: bool = True) -> bytes:
+        """See `Request.message`."""
+        sent = self._slices[self.part.sent]
+        envelope = self._envelope(VOLUME, len(sent), with_optional=with_optional)
+        envelope.parameters[CONTEXT_BEFORE].int64_param = self.part.before
+        envelope.parameters[CONTEXT_AFTER].int64_param = self.part.after
+        pieces: list[Any] = [before_slices(len(sent)), *(self.geometry.to_slice(each).data for each in sent)]
+        if self._spacing_mm is not None:
+            name, dtype, shape = SLICE_SPACING_MM
+            envelope.inputs.add(name=name, datatype=dtype, shape=shape)
+            spacing = np.array([self._spacing_mm], np.float32).tobytes()
+            pieces.append(service_pb2.ModelInferRequest(raw_input_contents=[spacing]).SerializeToString())
+        return b"".join((envelope.SerializeToString(), *pieces))
+
+    def _result(self, values: dict[str, NDArray[Any]], latency_s: float) -> tuple[Analysis, ...]:
+        return self._analyses(values, latency_s, among_neighbours=True)
+
+
+def _certainty(values: dict[str, NDArray[Any]]) -> float | None:
+    """Of a slice; None where its mask is empty, or the server did not say."""
+    found = values.get(CERTAINTY.name)
+    return float(found[0]) if found is not None and values[TUMOR_MASK.name].any() else None
+
+
+def _reliability(values: dict[str, NDArray[Any]]) -> Reliability | None:
+    """Of the version that answered; None where it does not know, or did not say."""
+    found = values.get(RELIABILITY.name)
+    if found is None or not found.any():
+        return None
+    # As FP32 has them, 0.9 is 0.8999999761581421.
+    limit, *bounds = (round(float(number), 6) for number in found)
+    return Reliability(limit, (bounds[0], bounds[1]), (bounds[2], bounds[3]))
 
 
 def _number(name: str, value: float) -> float:

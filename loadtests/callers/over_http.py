@@ -14,7 +14,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from gliogate import RequestError, ServerUnavailableError
-from gliogate.contract import ENSEMBLE, IMAGE, MODELS, SEGMENTED, TUMOR_MASK
+from gliogate.contract import ENSEMBLE, IMAGE, NEEDED, SEGMENTED, TUMOR_MASK
 from gliogate.wire import AnalysisRequest, DetectionRequest, Health, request_error
 from loadtests.callers.sizes import bytes_of
 from loadtests.calls import Answer, Call
@@ -113,7 +113,7 @@ class HttpCaller:
             return Health(
                 is_live=self._triton.is_server_live(headers=self._headers),
                 not_ready=tuple(
-                    model.name for model in MODELS if not self._triton.is_model_ready(model.name, headers=self._headers)
+                    model.name for model in NEEDED if not self._triton.is_model_ready(model.name, headers=self._headers)
                 ),
             )
         except Exception as error:

@@ -30,6 +30,8 @@ from gliogate import (
 from gliogate.contract import ENSEMBLE, IMAGE, SEGMENTER
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
+OUTPUTS = ["tumor_probability", "tumor_mask", "segmented", "certainty", "reliability"]
+"""What an analysis asks for."""
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_only_what_is_asked_for_is_sent(client, triton):
     client.analyze(SLICE, detection_threshold=1, gate="never")
 
     (request,) = triton.requests
-    assert {output.name for output in request.outputs} == {"tumor_probability", "tumor_mask", "segmented"}
+    assert [output.name for output in request.outputs] == OUTPUTS
     assert request.parameters["detection_threshold"].double_param == 1.0
     assert request.parameters["gate"].string_param == "never"
     assert "mask_threshold" not in request.parameters
@@ -118,7 +120,7 @@ def test_what_is_sent_is_what_nvidias_client_would_send(client, triton):
         bare.infer(
             ENSEMBLE.name,
             [tensor],
-            outputs=[InferRequestedOutput(name) for name in ("tumor_probability", "tumor_mask", "segmented")],
+            outputs=[InferRequestedOutput(name) for name in OUTPUTS],
             request_id="study-7",
             timeout=1_000_000,
             parameters={"detection_threshold": 0.3, "gate": "auto"},

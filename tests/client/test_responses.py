@@ -15,7 +15,7 @@ from gliogate.connection import METHOD, SERVICE
 from gliogate.contract import MASK_PROBABILITY, SEGMENTED, THRESHOLDS, TUMOR_MASK, TUMOR_PROBABILITY
 
 SLICE = np.zeros((256, 256, 3), np.uint8)
-HEAD = np.zeros((3, 256, 256), np.uint8)
+HEAD = np.zeros((1, 256, 256), np.uint8)
 
 
 def analyze(client):
@@ -166,6 +166,15 @@ def test_an_analysis_that_makes_no_sense(triton, ask, spoil, told):
     assert caught.value.url == triton.url
     assert caught.value.request_id
     assert not caught.value.may_retry
+
+
+@pytest.mark.parametrize("kind", [sync, asynchronous])
+def test_a_head_of_which_slices_are_missing_makes_no_sense(triton, kind):
+    [ask] = kind(lambda client: client.analyze_volume(np.repeat(HEAD, 3, axis=0))).values
+    triton.spoil = described(TUMOR_PROBABILITY, shape=[2, 1])
+
+    with pytest.raises(InvalidResponseError, match=r"tumor_probability is FP32 \[2, 1\], expected FP32 \[3, 1\]"):
+        ask(triton.url)
 
 
 @pytest.mark.parametrize("ask", both(analyze, detect))

@@ -12,6 +12,7 @@ from gliogate import (
     ClientClosedError,
     ImageError,
     InvalidRequestError,
+    RequestError,
     Retries,
     ServerUnavailableError,
 )
@@ -104,3 +105,44 @@ def test_the_asynchronous_one_answers_the_same():
     with FakeClient() as client:
         expected = [analysis.tumor_probability for analysis in client.analyze_many(PICTURES)]
     assert asyncio.run(ask()) == expected
+
+
+HEAD = np.stack(PICTURES)
+
+
+def test_a_head_is_analyzed_without_a_server_too():
+    """In one part, in two of them, and by the asynchronous one."""
+    asked = []
+    with FakeClient() as client:
+        found = client.analyze_volume(HEAD, progress=lambda *done: asked.append(done))
+        alone = list(client.analyze_many(HEAD))
+        some = dict(client.analyze_slices(found.volume, slices=[2, 7]))
+        long = client.analyze_volume(np.repeat(HEAD, 5, axis=0))
+
+    async def ask():
+        async with FakeAsyncClient() as other:
+            some = {index: each async for index, each in other.analyze_slices(found.volume, slices=[2, 7])}
+            return await other.analyze_volume(HEAD), some
+
+    awaited, awaited_some = asyncio.run(ask())
+    np.testing.assert_array_equal(found.mask, [analysis.mask for analysis in alone])
+    np.testing.assert_array_equal(found.mask, awaited.mask)
+    np.testing.assert_array_equal(np.repeat(found.mask, 5, axis=0), long.mask)
+    assert all(analysis.among_neighbours for analysis in (*found.analyses, *awaited.analyses, *long.analyses))
+    assert asked == [(done, len(HEAD)) for done in range(1, len(HEAD) + 1)]
+    assert set(some) == set(awaited_some) == {2, 7}
+    np.testing.assert_array_equal(some[7].mask, found.mask[7])
+    assert found.certainty == pytest.approx(0.97)
+    assert found.needs_look is False
+    assert found.reliability.limit == 0.8
+
+
+def test_failures_of_a_head_come_as_with_a_server():
+    absent = RequestError("no such model", url="fake:8001", status="NOT_FOUND")
+    with FakeClient(failures=[GONE]) as client:
+        with pytest.raises(ServerUnavailableError):
+            client.analyze_volume(HEAD)
+        assert client.analyze_volume(HEAD).mask.any()
+    with FakeClient(failures=[absent]) as client:
+        alone = client.analyze_volume(HEAD)
+    assert not any(analysis.among_neighbours for analysis in alone.analyses)

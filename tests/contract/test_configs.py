@@ -51,6 +51,12 @@ def test_names_types_and_shapes_are_the_contract_s(model, path):
 def test_the_gate_batches_and_refuses_rather_than_queues_for_ever_and_the_networks_take_what_comes(model, path):
     config = read(path)
 
+    if model is contract.VOLUME:
+        # Of a head that waits there are 50 MB. Without a batch dimension, heads are not joined.
+        assert config.max_batch_size == 0
+        assert 0 < config.dynamic_batching.default_queue_policy.max_queue_size <= 16
+        assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
+        return
     if model is not contract.ENSEMBLE:
         # Triton's batcher sleeps for half a second now and then, with requests in its queue.
         assert not config.HasField("dynamic_batching")
@@ -64,7 +70,7 @@ def test_the_gate_batches_and_refuses_rather_than_queues_for_ever_and_the_networ
 @pytest.mark.parametrize(("model", "path"), CONFIGS)
 def test_only_the_gate_which_joins_requests_sees_a_dimension_more(model, path):
     """By which it tells a request without rows; see `slices_of` in gate/gating.py."""
-    (image,) = read(path).input
+    image, *_ = read(path).input
 
     assert list(image.reshape.shape) == ([1, *contract.IMAGE.shape] if model is contract.ENSEMBLE else [])
 
@@ -72,9 +78,15 @@ def test_only_the_gate_which_joins_requests_sees_a_dimension_more(model, path):
 def test_the_networks_take_whatever_batch_the_gate_hands_on():
     rows = {param.id: read(param.values[1]).max_batch_size for param in CONFIGS}
     gate = max(count for path, count in rows.items() if path.startswith(contract.ENSEMBLE.name))
+    heads = [
+        int(read(path).parameters["rows_at_once"].string_value)
+        for path in (REPOSITORY / contract.VOLUME.name).rglob("*.pbtxt")
+    ]
 
     assert gate > 1
-    assert {path: count for path, count in rows.items() if count < gate} == {}
+    assert max(heads) <= gate
+    networks = {path: count for path, count in rows.items() if not path.startswith(contract.VOLUME.name)}
+    assert {path: count for path, count in networks.items() if count < gate} == {}
 
 
 @pytest.mark.parametrize("model", [contract.DETECTOR, contract.SEGMENTER], ids=lambda model: model.name)
@@ -91,14 +103,18 @@ def test_every_version_has_the_files_that_the_configurations_name(model):
 def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
     cpu, gpu = (read(REPOSITORY / model.name / name) for name in ("config.pbtxt", "configs/gpu.pbtxt"))
 
-    assert [group.kind for group in cpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_CPU]
-    assert [group.kind for group in gpu.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
+    on_cpu, on_gpu = model_config_pb2.ModelInstanceGroup.KIND_CPU, model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert [group.kind for group in cpu.instance_group] == [on_cpu]
+    # Heads lie in the host's memory, wherever the networks are.
+    assert [group.kind for group in gpu.instance_group] == [on_cpu if model is contract.VOLUME else on_gpu]
     for config in (cpu, gpu):
         for field in ("instance_group", "optimization", "default_model_filename", "model_warmup"):
             config.ClearField(field)
     # A GPU is faster with more slices, a CPU hardly is.
-    assert "rows_at_once" not in gpu.parameters
-    cpu.parameters.pop("rows_at_once", None)
+    if model is contract.ENSEMBLE:
+        assert "rows_at_once" not in gpu.parameters
+    for config in (cpu, gpu):
+        config.parameters.pop("rows_at_once", None)
     if model is contract.ENSEMBLE:
         gpu.dynamic_batching.ClearField("max_queue_delay_microseconds")
     assert cpu == gpu
@@ -108,8 +124,10 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
 def test_a_part_of_a_gpu_has_one_instance_of_each_and_differs_in_nothing_else(model):
     whole, part = (read(REPOSITORY / model.name / "configs" / f"{name}.pbtxt") for name in ("gpu", "gpu_share"))
 
-    assert [[group.count for group in config.instance_group] for config in (whole, part)] == [[2], [1]]
-    part.instance_group[0].count = 2
+    # Of the model for heads there is one anyway: it takes the memory of a head.
+    many = 1 if model is contract.VOLUME else 2
+    assert [[group.count for group in config.instance_group] for config in (whole, part)] == [[many], [1]]
+    part.instance_group[0].count = many
     assert whole == part
 
 

@@ -64,7 +64,7 @@ def run(start):
 
 def make_study(folder, name, level=0.75):
     """Three slices of which one has tumor, in its left 192 columns where the level is 0.75."""
-    np.save(folder / f"{name}.npy", slices(0, level, 0))
+    np.save(folder / f"{name}.npy", slices(min(level, 0.375), level, min(level, 0.375)))
 
 
 def results(output):

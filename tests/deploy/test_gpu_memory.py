@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.gpu_memory import INSTANCES, Network, main, read_network
-from gliogate.contract import MODELS
+from gliogate.contract import NEEDED
 
 KILO = 1024
 
@@ -54,7 +54,7 @@ def test_the_page_has_what_the_command_prints(page, capsys):
 
 
 def test_there_are_as_many_instances_as_it_counts(shipped_repository):
-    for model, (name, instances) in itertools.product(MODELS, INSTANCES.items()):
+    for model, (name, instances) in itertools.product(NEEDED, INSTANCES.items()):
         configuration = (shipped_repository / model.name / "configs" / f"{name}.pbtxt").read_text()
         assert re.findall(r"kind: KIND_GPU count: (\d+)", configuration) == [str(instances)], model.name
         assert re.findall(r"^max_batch_size: (\d+)", configuration, re.MULTILINE) == ["32"], model.name

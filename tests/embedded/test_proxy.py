@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gliogate import TLS, Client, contract
 from gliogate.embedded import EmbeddedServer
 from gliogate.embedded.proxy.main import TRIMS_EVERY_S
+from gliogate.embedded.proxy.settings import MESSAGE_BYTES
 from gliogate.errors import AuthenticationError, ServerUnavailableError
 
 TOKEN = "only-for-us"  # noqa: S105  for these tests
@@ -146,7 +147,9 @@ def test_what_a_burst_took_of_memory_is_given_back(tiny_repository):
 
 
 def test_a_message_that_is_too_large_is_refused(closed_server):
-    request = service_pb2.ModelInferRequest(model_name=contract.ENSEMBLE.name, raw_input_contents=[bytes(2**23 + 1)])
+    request = service_pb2.ModelInferRequest(
+        model_name=contract.ENSEMBLE.name, raw_input_contents=[bytes(MESSAGE_BYTES + 1)]
+    )
     with grpc.insecure_channel(closed_server.url) as channel, pytest.raises(grpc.RpcError) as error:
         service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
 

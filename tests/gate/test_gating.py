@@ -13,7 +13,7 @@ import pytest
 from support.device_arrays import Device, DeviceArray
 from support.tiny_networks import FLAIR, newest_version, slices
 
-from gate import gating
+from gate import gating, rehearsal
 from gliogate import contract
 
 ALL = frozenset(tensor.name for tensor in contract.ENSEMBLE.outputs)
@@ -22,6 +22,8 @@ MASK = contract.TUMOR_MASK.name
 MASK_PROBABILITY = contract.MASK_PROBABILITY.name
 SEGMENTED = contract.SEGMENTED.name
 THRESHOLDS = contract.THRESHOLDS.name
+CERTAINTY = contract.CERTAINTY.name
+RELIABILITY = contract.RELIABILITY.name
 
 
 class Network:
@@ -344,8 +346,7 @@ def test_an_unknown_parameter_is_refused_by_name():
 
 
 def test_the_gate_knows_the_names_of_the_contract():
-    names = {gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED, gating.THRESHOLDS}
-    assert names == ALL
+    assert rehearsal.OUTPUTS == ALL
     assert gating.GATE_MODES == contract.GATE_MODES
     assert contract.IMAGE.shape == gating.SLICE
     assert set(gating.Settings.__dataclass_fields__) == set(contract.PARAMETERS)
@@ -406,7 +407,60 @@ def test_on_a_device_the_batch_goes_there_once_and_only_probabilities_come_back(
         for name, values in right.items():
             found = answer[name]._values if isinstance(answer[name], DeviceArray) else answer[name]
             np.testing.assert_array_equal(found, values)
-        assert {name for name, values in answer.items() if isinstance(values, DeviceArray)} == {MASK, MASK_PROBABILITY}
+        assert {name for name, values in answer.items() if isinstance(values, DeviceArray)} == {
+            MASK,
+            MASK_PROBABILITY,
+            CERTAINTY,
+        }
+
+
+def test_certainty_holds_a_strict_outline_against_a_lax_one_and_is_0_where_nothing_is_outlined(request_for, detect):
+    def segment(images):
+        probability = np.zeros(images.shape[:3], np.float32)
+        probability[0, :2, :3] = [[0.9, 0.7, 0.69], [0.5, 0.1, 0.09]]
+        probability[1, 0, 0] = 0.4
+        return probability
+
+    [answer] = gating.run([request_for(1.0, 0.75, 0.25, outputs=[CERTAINTY, MASK])], detect, segment)
+
+    assert answer[CERTAINTY].dtype == np.float32
+    np.testing.assert_allclose(answer[CERTAINTY], [[2 / 5], [0], [0]], rtol=1e-6)
+
+
+def test_reliability_is_told_as_it_is_to_every_slice_and_wakes_no_network(request_for, detect, segment):
+    worth = (0.8, 0.9, 1.1, 0.5, 2.0)
+
+    [answer] = gating.run([request_for(0.75, 0.25, outputs=[RELIABILITY])], detect, segment, reliability=worth)
+
+    np.testing.assert_allclose(answer[RELIABILITY], [worth, worth])
+    assert detect.calls == segment.calls == []
+
+
+@pytest.mark.parametrize(
+    ("reliability", "reason"),
+    [
+        ({"limit": 0.8}, "reliability: expected limit, certain and uncertain"),
+        ({"limit": 0.8, "certain": [0.9], "uncertain": [0.5, 2]}, "expected 5 numbers from 0"),
+        ({"limit": -0.8, "certain": [0.9, 1.1], "uncertain": [0.5, 2]}, "expected 5 numbers from 0"),
+        ({"limit": "high", "certain": [0.9, 1.1], "uncertain": [0.5, 2]}, "expected limit, certain and uncertain"),
+        ([0.8], "expected limit, certain and uncertain"),
+    ],
+)
+def test_a_reliability_that_makes_no_sense_is_refused_by_its_file(tmp_path, reliability, reason):
+    path = tmp_path / "operating_point.json"
+    path.write_text(json.dumps({"reliability": reliability}))
+
+    with pytest.raises(gating.InvalidValueError, match=reason) as refused:
+        gating.read_reliability(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_reliability_is_read_and_one_that_is_not_there_is_unknown(tmp_path):
+    path = tmp_path / "operating_point.json"
+    path.write_text(json.dumps({"reliability": {"limit": 0.8, "certain": [0.9, 1.1], "uncertain": [0.5, 2]}}))
+    assert gating.read_reliability(path) == (0.8, 0.9, 1.1, 0.5, 2.0)
+    path.write_text("{}")
+    assert gating.read_reliability(path) == gating.UNKNOWN
 
 
 def test_who_asks_for_the_thresholds_alone_wakes_no_network(request_for, detect, segment):

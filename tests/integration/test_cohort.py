@@ -44,10 +44,10 @@ sys.addaudithook(fault)
 
 
 def make_study(folder, name, level=0.75, count=3):
-    """Slices of which one has tumor, in its left 192 columns where the level is 0.75."""
+    """Slices of which one has tumor, in its left 192 columns where the level is 0.75; its neighbours are not sure."""
     path = folder / f"{name}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, slices(*[0] * (count - 1), level))
+    np.save(path, slices(*[min(level, 0.25)] * (count - 1), level))
     return path
 
 
@@ -131,10 +131,10 @@ def is_there(pid):
 
 
 def test_studies_of_every_kind_make_one_table(command, studies, output, capsys):
-    head = np.stack([image[..., 1] for image in slices(0, 0.75, 0.25)], axis=-1)
+    head = np.stack([image[..., 1] for image in slices(0.375, 0.75, 0.375)], axis=-1)
     write_nifti(studies / "head.nii.gz", head)
     write_dicom(studies / "dicom with space", make_instances(head))
-    write_kaggle(studies / "pictures", slices(0.75, 0), np.zeros((2, 256, 256), np.uint8))
+    write_kaggle(studies / "pictures", slices(0.75, 0.25), np.zeros((2, 256, 256), np.uint8))
     make_study(studies, "=1+1", level=0)
     (studies / "empty").mkdir()
     (studies / "broken.nii.gz").write_bytes(b"no NIfTI")

@@ -70,6 +70,8 @@ def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, c
             "tumor": True,
             "segmented": True,
             "area_px": 192 * 256,
+            "certainty": 1.0,
+            "needs_look": None,
             "bounding_box": {"x": 0, "y": 0, "width": 192, "height": 256},
             "mask": str(output / "case_1" / "slice_9_mask.png"),
             "error": None,
@@ -88,6 +90,7 @@ def test_analyze_writes_lines_masks_and_overlays(tiny_server, scans, tmp_path, c
         assert cv2.imread(record["mask"].replace("_mask.", "_overlay.")).shape == (*known.shape, 3)
     table = capsys.readouterr().out
     assert re.search(r"case_1/slice_9 .* 0\.750 .* tumor .* yes .* 49,152", table)
+    assert re.search(r"case_1/slice_9 .* 49,152 +1\.00 ", table)
     assert "slice_11.png: is damaged" in table
     assert "5 scans, 2 with tumor, 1 failed" in table
 
@@ -116,8 +119,8 @@ def test_what_opens_the_gate_and_is_not_outlined_is_suspicious(tiny_server, tmp_
     told = capsys.readouterr().out
     assert re.search(r"^ *odd .* 0\.000 .* suspicious .* yes .* 0 ", told, re.MULTILINE)
     assert re.search(r"^ *head .* 0\.000 .* suspicious .* 0 .* 0 .* 2", told, re.MULTILINE)
-    assert "2 scans, 1 with tumor, 1 suspicious" in told
-    assert "1 volumes, 0 with tumor, 1 suspicious" in told
+    assert "2 scans, 1 with tumor, 1 suspicious, 1 to look at" in told
+    assert "1 volumes, 0 with tumor, 1 suspicious, 1 to look at" in told
     records = {Path(record["path"]).stem: record for record in map(json.loads, lines.read_text().splitlines())}
     assert {name: record["verdict"] for name, record in records.items()} == {
         "ill": "tumor",

@@ -15,6 +15,7 @@ from support.tiny_networks import slices
 from gliogate import contract
 
 SIZES = {"tumor_probability": 1, "tumor_mask": 65_536, "mask_probability": 65_536, "segmented": 1, "thresholds": 2}
+SIZES |= {"certainty": 1, "reliability": 5}
 
 
 def body(*levels, **fields):
@@ -39,12 +40,16 @@ def test_the_server_describes_the_contract(tiny_server, model):
     with urllib.request.urlopen(f"{tiny_server.http_url}/v2/models/{model.name}") as response:
         metadata = json.load(response)
 
-    def tensors(described):
-        return tuple(contract.Tensor(t["name"], t["datatype"], tuple(t["shape"][1:])) for t in described)
+    batch = [] if model is contract.VOLUME else [-1]
 
-    assert tensors(metadata["inputs"]) == model.inputs
-    assert tensors(metadata["outputs"]) == model.outputs
-    assert {tensor["shape"][0] for tensor in (*metadata["inputs"], *metadata["outputs"])} == {-1}
+    def tensors(described):
+        return [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in described]
+
+    def of_contract(asked):
+        return [(tensor.name, tensor.dtype, [*batch, *tensor.shape]) for tensor in asked]
+
+    assert tensors(metadata["inputs"]) == of_contract(model.inputs)
+    assert tensors(metadata["outputs"]) == of_contract(model.outputs)
 
 
 def test_a_plain_grpc_client_gets_the_same_alone_and_in_a_batch_of_sixteen(shipped_server):

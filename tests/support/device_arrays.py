@@ -50,8 +50,14 @@ class DeviceArray:
     def any(self, axis):
         return DeviceArray(self._values.any(axis))
 
-    def sum(self):
-        return DeviceArray(self._values.sum())
+    def sum(self, axis=None):
+        return DeviceArray(self._values.sum(axis))
+
+    def __truediv__(self, other):
+        return DeviceArray(self._values / _on_device(other))
+
+    def astype(self, dtype):
+        return DeviceArray(self._values.astype(dtype))
 
     def view(self, dtype):
         return DeviceArray(self._values.view(dtype))
@@ -80,6 +86,12 @@ class Device:
 
     def zeros(self, shape, dtype):
         return DeviceArray(np.zeros(shape, dtype))
+
+    def where(self, condition, one, other):
+        return DeviceArray(np.where(_on_device(condition), _on_device(one), _on_device(other)))
+
+    def maximum(self, array, number):
+        return DeviceArray(np.maximum(_on_device(array), number))
 
     def concatenate(self, arrays):
         return DeviceArray(np.concatenate([_on_device(array) for array in arrays]))

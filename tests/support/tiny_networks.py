@@ -1,7 +1,8 @@
 """A model repository whose networks are so small that their answers are known by heart.
 
 The detector answers the mean of the FLAIR channel / 255, the segmenter every pixel of the FLAIR channel / 255. The
-configurations are the shipped ones, the gate is the source's; the operating point is 0.5 and 0.5.
+configurations are the shipped ones, the gate is the source's; the operating point is 0.5 and 0.5. In a head, a
+neighbour at 5 mm weighs half of what a slice weighs itself, and the average of the logits is taken as it is.
 """
 
 import json
@@ -21,6 +22,10 @@ IR_VERSION, OPSET = 10, 20
 NETWORK_FILES = ("model.onnx", "model_cpu.onnx", "model_gpu.onnx")
 """In full precision, and as a CPU and a GPU are served; the tiny ones are the same."""
 
+NEIGHBOURS = {"reach_mm": 10.0, "assumed_spacing_mm": 5.0, "slope": 1.0, "offset": 0.0}
+OPERATING_POINT = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}
+OPERATING_POINTS = {contract.ENSEMBLE: OPERATING_POINT, contract.VOLUME: OPERATING_POINT | {"neighbours": NEIGHBOURS}}
+
 _ONNX_TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
 _POISONED_ROW = {contract.DETECTOR: 0, contract.SEGMENTER: 1}
 _POISONED_COLUMNS = 8
@@ -36,13 +41,13 @@ def build_repository(shipped: Path, destination: Path) -> Path:
         # Those for GPUs are for machines that have one.
         not_here = shutil.ignore_patterns("gpu*.pbtxt")
         shutil.copytree(shipped / model.name / "configs", version.parent / "configs", ignore=not_here)
-        if model is not contract.ENSEMBLE:
+        if model in OPERATING_POINTS:
+            for code in GATE.glob("*.py"):
+                shutil.copy(code, version)
+            (version / "operating_point.json").write_text(json.dumps(OPERATING_POINTS[model]))
+        else:
             for name in NETWORK_FILES:
                 onnx.save(_network(model), version / name)
-    for code in GATE.glob("*.py"):
-        shutil.copy(code, destination / contract.ENSEMBLE.name / "1")
-    operating_point = {contract.DETECTION_THRESHOLD: 0.5, contract.MASK_THRESHOLD: 0.5, "measured_on": {}}
-    (destination / contract.ENSEMBLE.name / "1" / "operating_point.json").write_text(json.dumps(operating_point))
     return destination
 
 

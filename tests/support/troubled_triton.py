@@ -9,7 +9,15 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gliogate.contract import ENSEMBLE, MASK_PROBABILITY, SEGMENTED, THRESHOLDS, TUMOR_MASK, TUMOR_PROBABILITY
+from gliogate.contract import (
+    CONTEXT_AFTER,
+    CONTEXT_BEFORE,
+    MASK_PROBABILITY,
+    SEGMENTED,
+    THRESHOLDS,
+    TUMOR_MASK,
+    TUMOR_PROBABILITY,
+)
 
 NO_TUMOR = {
     TUMOR_PROBABILITY: np.zeros(1, np.float32),
@@ -22,6 +30,8 @@ NO_TUMOR = {
 
 class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Refuses the first `failures` requests with `status`, and answers the others with "no tumor".
+
+    It does so as versions before 11: without certainty.
 
     Attributes:
         status: of what it refuses.
@@ -82,12 +92,14 @@ class TroubledTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.add_callback(ended.set)
             ended.wait(30)
             self.cancelled.release()
-        response = service_pb2.ModelInferResponse(model_name=ENSEMBLE.name, id=request.id)
+        response = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
         asked = {output.name for output in request.outputs}
+        context = sum(request.parameters[name].int64_param for name in (CONTEXT_BEFORE, CONTEXT_AFTER))
+        rows = request.inputs[0].shape[0] - context
         for tensor, value in NO_TUMOR.items():
             if tensor.name in asked:
-                response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[1, *tensor.shape])
-                response.raw_output_contents.append(value.tobytes())
+                response.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=[rows, *tensor.shape])
+                response.raw_output_contents.append(value.tobytes() * rows)
         self.spoil(response)
         return response
 

@@ -43,6 +43,23 @@ def test_without_others_it_shows_tumor_only(real: Dataset, synthetic: Dataset) -
     assert any(source is synthetic for source, _ in rows)
 
 
+@pytest.mark.parametrize(("evenness", "of_few"), [(0.0, 3), (0.5, 8), (1.0, 15)])
+def test_patients_with_few_tumor_slices_are_drawn_more_often(
+    real: Dataset, synthetic: Dataset, evenness: float, of_few: int
+) -> None:
+    """Of one with 3 and one with 27, the first is shown 3 times in 30, 7.5 times, and as often as the second."""
+    tumor = np.flatnonzero(real.tumor)
+    uneven = Dataset(np.where(np.arange(len(tumor)) < 3, "few", "many"), *(
+        array[tumor] for array in (real.names, real.images, real.masks)
+    ))  # fmt: skip
+
+    rows = [row for source, row in epoch(uneven, synthetic, 0, evenness=evenness).rows if source is uneven]
+
+    assert len(rows) == 30
+    assert sum(uneven.patients[row] == "few" for row in rows) == pytest.approx(of_few, abs=1)
+    assert len(set(rows)) >= 15
+
+
 def test_the_same_epoch_shows_the_same_and_the_next_something_else(real: Dataset, synthetic: Dataset) -> None:
     images, targets = epoch(real, synthetic, 4)[2]
     again, targets_again = epoch(real, synthetic, 4)[2]

@@ -5,10 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from support.calibrations import made_up
 
 from gliogate.contract import DETECTOR, ENSEMBLE, IMAGE, MODELS, SEGMENTER, Model
-from training.calibrate import Calibration
-from training.calibration import OperatingPoint, PlattScaling
 from training.data import Split, phantoms
 from training.errors import ParityError
 from training.export import export
@@ -30,9 +29,8 @@ def tiny(*_: object) -> dict[Model, keras.Model]:
 def test_a_failed_proof_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = phantoms(4, prevalence=0.5, seed=1)
     run = Run.create(tmp_path / "run", find("flagship"), Split(("a",), tuple(np.unique(dataset.patients).tolist())))
-    point = OperatingPoint(0.5, 0.9, 1.0, 0.9, 1.0)
-    Calibration(PlattScaling(1.0, 0.0), point, 0.5, run.split.validation).write(run.folder)
-    write_json(run.folder / "summary.json", {"cases": []})
+    made_up(run.split.validation).write(run.folder)
+    write_json(run.folder / "summary.json", {"cases": [], "in_heads": {"cases": []}})
     repository = tmp_path / "repository"
     for model in MODELS:
         (repository / model.name / "1").mkdir(parents=True)

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.calibrations import made_up
 
 from gliogate.contract import DETECTOR, ENSEMBLE
 from training.against_served import ENOUGH, TOLERANCE, figures, hold_against_served
 from training.answers import Answers
-from training.calibrate import Calibration
-from training.calibration import OperatingPoint, PlattScaling
 from training.data import Dataset, Split, phantoms
 from training.errors import RunError, WorseError
 from training.export import export
 from training.files import write_json
-from training.metadata import FILE, newest_metadata
+from training.metadata import FILE, newest_metadata, patients_of
 from training.recipes import find
 from training.report import summarize
 from training.run import Run
@@ -193,19 +192,19 @@ def test_a_run_is_refused_before_a_network_is_built(
     tmp_path: Path, shipped_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the shipped version's own metadata knows is enough."""
-    cases = newest_metadata(shipped_repository)[1]["metrics"]["held_out"]["cases"][:18]
+    cases = patients_of(shipped_repository, *newest_metadata(shipped_repository))["slices"][:18]
     shut = [
         case | {"tumor_slices_missed": case["tumor_slices"], "through_gate": case["through_gate"] | {"dice": 0.0}}
         for case in cases
     ]
     patients = tuple(case["patient"] for case in cases)
     run = Run.create(tmp_path / "run", find("flagship"), Split(("somebody",), patients))
-    Calibration(PlattScaling(1.0, 0.0), OperatingPoint(0.5, 0.9, 1.0, 0.9, 1.0), 0.5, patients).write(run.folder)
-    write_json(run.folder / "summary.json", {"cases": shut})
+    made_up(patients).write(run.folder)
+    write_json(run.folder / "summary.json", {"cases": shut, "in_heads": {"cases": []}})
     repository = Path(shutil.copytree(shipped_repository, tmp_path / "repository"))
     before = sorted(tmp_path.rglob("*"))
 
     monkeypatch.setattr("training.export.networks_to_serve", lambda *_: pytest.fail("too late"))
-    with pytest.raises(WorseError, match=r"on 18 patients .*: mean of sensitivity and specificity 0\.4"):
+    with pytest.raises(WorseError, match=r"on 18 patients .*: mean Dice of a volume through the gate 0\.000"):
         export(run, EVERYBODY, repository)
     assert sorted(tmp_path.rglob("*")) == before

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from support.calibrations import made_up
 from support.courses import changes, export, few_slices, small, train
 from support.thin_networks import use_thin_networks
 
-from training.calibrate import Calibration
-from training.calibration import OperatingPoint, PlattScaling
 from training.data import Split, read_kaggle
 from training.export import networks_to_serve
 from training.graphs import in_16_bits
@@ -51,8 +50,7 @@ def test_it_takes_a_step_and_its_networks_are_proven(
     train_stages(run, dataset)
 
     assert caplog.text.count("starts from nothing") == len(recipe.pretrainable)
-    calibration = Calibration(PlattScaling(1.0, 0.0), OperatingPoint(0.5, 0.9, 1.0, 0.9, 1.0), 0.5, SPLIT.validation)
-    for model, network in networks_to_serve(run, calibration).items():
+    for model, network in networks_to_serve(run, made_up(SPLIT.validation)).items():
         path = tmp_path / f"{model.name}.onnx"
         expected = predict(network, images)[model.outputs[0].name]
         assert expected.std() > 0

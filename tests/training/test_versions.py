@@ -10,7 +10,7 @@ from support.tiny_networks import newest_version
 from gliogate.contract import ENSEMBLE, MODELS
 from training import versions
 from training.errors import RunError
-from training.metadata import CARD, FILE, hashes, newest_metadata, versions_of
+from training.metadata import CARD, FILE, PATIENTS, hashes, newest_metadata, versions_of
 from training.versions import NextVersion, next_version
 
 
@@ -32,7 +32,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 def fill(version: NextVersion, known: dict[str, object]) -> None:
     for model in MODELS:
         (version.folder(model) / "some.txt").write_text(model.name)
-    version.describe(known)
+    version.describe(known, {"slices": [], "heads": []})
 
 
 def test_a_version_is_added_and_the_way_back_leads_back(
@@ -49,7 +49,7 @@ def test_a_version_is_added_and_the_way_back_leads_back(
     assert described["sha256"] == hashes(repository, 2) != known["sha256"]
     assert described["recipe"] == known["recipe"]
     gate = {path.name for path in versions.GATE.glob("*.py")}
-    assert {path.name for path in newest_version(repository).iterdir()} == gate | {FILE, "some.txt"}
+    assert {path.name for path in newest_version(repository).iterdir()} == gate | {FILE, PATIENTS, "some.txt"}
     assert "Model card: version 2" in after[Path(CARD)].decode()
     assert sorted(repository.parent.iterdir()) == [repository]
 
@@ -122,7 +122,7 @@ def test_a_version_that_somebody_else_made_meanwhile_stays(repository: Path, kno
             if meanwhile:
                 make(meanwhile=False)
             (version.folder(ENSEMBLE) / "whose.txt").write_text("ours" if meanwhile else "theirs")
-            version.describe(known)
+            version.describe(known, {"slices": [], "heads": []})
 
     with pytest.raises(RunError, match="version 2 was made meanwhile"):
         make(meanwhile=True)

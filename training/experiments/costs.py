@@ -21,7 +21,7 @@ from rich.progress import track
 
 from gliogate.contract import IMAGE
 from reports.frame import number
-from training.calibration import PlattScaling
+from training.calibration import MASK_KNOT, MaskScaling, PlattScaling
 from training.data import phantoms
 from training.experiments.courses import write_table
 from training.export import giving_probabilities
@@ -126,7 +126,9 @@ def _opened(recipe: Recipe, folder: Path, images: NDArray[np.uint8]) -> Costs:
     parameters = sum(network.count_params() for network in networks.values())
     logits = combined(recipe, networks)
     sessions = []
-    for model, network in giving_probabilities(*logits, PlattScaling(1.0, 0.0)).items():
+    for model, network in giving_probabilities(
+        *logits, PlattScaling(1.0, 0.0), MaskScaling(1.0, 0.0, 0.0, 0.0, MASK_KNOT)
+    ).items():
         path = folder / model.name / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
         write_onnx(network, path, model, images[:1], predict(network, images[:1])[model.outputs[0].name])

@@ -19,7 +19,7 @@ FEATURES = ("expanded_conv_project_BN", "block_2_add", "block_5_add", "block_12_
 COLOUR_DEVIATION = 0.5
 """Of what ImageNet's weights were shown, about: pictures in [-1, 1]."""
 
-WIDTHS = (128, 64, 48, 24)
+WIDTHS = (96, 48, 32, 16)
 
 
 def mobilenetv2_multitask(

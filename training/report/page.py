@@ -84,6 +84,38 @@ MASKS = {
 }
 
 
+HEADS: dict[str, tuple[Figure, ...]] = {
+    "detector": (
+        Figure("auc", "AUC", "area under the ROC curve, over slices"),
+        Figure("sensitivity", "Sensitivity", "share of the slices with tumor at which the gate opens"),
+        Figure("specificity", "Specificity", "share of the slices without at which it stays shut"),
+    ),
+    "through_gate": (
+        Figure("volume_dice_mean", "Dice, mean", "of a patient's volume; a slice that the gate missed is empty"),
+        Figure("volume_dice_median", "Dice, median", "the same"),
+    ),
+    "reliability": (
+        Figure("spearman_of_certainty_and_dice", "Certainty and Dice", "Spearman's rank correlation over heads"),
+        Figure("flagged", "Heads to look at", "their certainty is below the limit"),
+        Figure("dice_mean_of_flagged", "Dice of these, mean", "of the volume"),
+        Figure("dice_mean_of_others", "Dice of the others, mean", "the same"),
+        Figure("said_over_true_volume_median", "Volume said / true, median", "1 is without bias"),
+        Figure("said_over_true_volume_mean", "Volume said / true, mean", "the same"),
+        Figure(
+            "share_of_true_volumes_in_their_interval",
+            "True volumes inside their interval",
+            "0.9 was asked for; bounds are from other patients in a cross-validation",
+        ),
+        Figure("pixel_calibration_error", "Calibration error, pixels", "of all pixels of slices that were segmented"),
+        Figure(
+            "pixel_calibration_error_between_0.02_and_0.98",
+            "Calibration error, pixels in doubt",
+            "of those said to be tumor with 0.02 to 0.98",
+        ),
+    ),
+}
+
+
 def write_report(folder: Path, title: str, dataset: Dataset, answers: Answers, summary: dict[str, Any]) -> Path | None:
     """Writes `summary.json`, then `report.html`.
 
@@ -124,6 +156,8 @@ def _render(title: str, dataset: Dataset, answers: Answers, summary: dict[str, A
         precision_recall=curves.precision_recall_plot(answers.probability, dataset.tumor, detector),
         calibration=curves.calibration_plot(detector),
         patients=curves.patients_plot(ranked, gated["volume_dice_mean"]) if ranked else None,
+        heads=summary.get("in_heads"),
+        head_figures=HEADS,
         detector_figures=DETECTOR,
         mask_figures=MASKS,
         ranked=ranked,

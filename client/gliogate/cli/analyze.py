@@ -220,6 +220,8 @@ def _record(row: Row, files: Mapping[str, Path]) -> dict[str, Any]:
         "tumor_probability": row.tumor_probability,
         "tumor": row.tumor,
         "segmented": row.segmented,
+        "certainty": row.certainty,
+        "needs_look": row.needs_look,
         "area_px": row.area_px,
         "bounding_box": row.bounding_box and row.bounding_box._asdict(),
         "latency_s": row.latency_s,

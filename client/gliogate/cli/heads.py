@@ -12,11 +12,13 @@ from gliogate.client import Client
 from gliogate.contract import Verdict
 from gliogate.errors import GliogateError, RequestError
 from gliogate.runs import (
+    certainty_text,
     format_or_dash,
     make_table,
     print_with_errors,
     printable,
     progress_bar,
+    tell_looks,
     tell_verdicts,
     verdict_text,
 )
@@ -85,7 +87,7 @@ class HeadRow:
     @classmethod
     def of(cls, head: Head, analysis: VolumeAnalysis, written: Written) -> Self:
         """Makes a row of an analysis and its files."""
-        found = analysis.to_dict() | {"notes": [*analysis.volume.notes, *written.notes]}
+        found = analysis.to_dict() | {"notes": [*analysis.notes, *written.notes]}
         return cls(head, written.files, found, analysis.verdict, written.error)
 
     def record(self) -> dict[str, Any]:
@@ -126,11 +128,13 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
         check_droppable(volume, wanted.min_component_ml)
         suitable = of_volume(volume, wanted.formats) if wanted.output else ()
         progress.update(task, description=f"Analyzing {printable(str(head.name))}", total=len(volume.slices))
-        analyses = []
-        for analysis_of_slice in client.analyze_many(volume.slices, in_flight=wanted.in_flight, **options):
-            analyses.append(analysis_of_slice)
-            progress.advance(task)
-        analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
+        analysis = client.analyze_volume(
+            volume,
+            in_flight=wanted.in_flight,
+            min_component_ml=wanted.min_component_ml,
+            progress=lambda done, _: progress.update(task, completed=done),
+            **options,
+        )
         progress.update(task, description=f"Writing {printable(str(head.name))}", total=None)
         written = Written()
         if wanted.output:
@@ -141,6 +145,7 @@ def _analyze(client: Client, head: Head, wanted: Wanted, options: Options) -> He
 def summary(rows: Sequence[HeadRow], left: int = 0) -> str:
     """Sums a run up in one line; `left` are the volumes that it did not come to the end of."""
     facts = [f"{len(rows)} volumes", *tell_verdicts([row.verdict for row in rows])]
+    facts += tell_looks([(row.found or {}).get("needs_look") for row in rows])
     if failed := sum(row.error is not None for row in rows):
         facts.append(f"{failed} failed")
     if left:
@@ -150,7 +155,7 @@ def summary(rows: Sequence[HeadRow], left: int = 0) -> str:
 
 def print_table(rows: Sequence[HeadRow]) -> None:
     """Prints a run on stdout, one line a volume, and below it what failed and what should be known."""
-    table = make_table("volume", "tumor\nml", "diameter\nmm", "parts", "slices\nwith it", "slices")
+    table = make_table("volume", "tumor\nml", "certainty", "diameter\nmm", "parts", "slices\nwith it", "slices")
     for row in rows:
         found = row.found or {"slices": [], "components": []}
         slices = found["slices"]
@@ -158,7 +163,8 @@ def print_table(rows: Sequence[HeadRow]) -> None:
             Text(printable(str(row.head.name))),
             format_or_dash(max((each["tumor_probability"] for each in slices), default=None), ".3f"),
             verdict_text(row.verdict),
-            format_or_dash(found.get("tumor_volume_ml"), ".1f"),
+            _millilitres(found.get("tumor_volume_ml"), found.get("tumor_volume_interval_ml")),
+            certainty_text(found.get("certainty"), needs_look=found.get("needs_look")),
             format_or_dash(found.get("largest_diameter_mm"), ".0f"),
             format_or_dash(len(found["components"]) if slices else None, "d"),
             format_or_dash(sum(each["area_px"] > 0 for each in slices) if slices else None, "d"),
@@ -166,3 +172,9 @@ def print_table(rows: Sequence[HeadRow]) -> None:
         )
     notes = dict.fromkeys(note for row in rows for note in (row.found or {}).get("notes", ()))
     print_with_errors(table, [row.error for row in rows if row.error], "volumes", notes=list(notes))
+
+
+def _millilitres(volume: float | None, interval: Sequence[float] | None) -> str:
+    """A volume, and between which nine of ten true ones lie."""
+    told = format_or_dash(volume, ".1f")
+    return told if interval is None else f"{told} ({interval[0]:.1f}-{interval[1]:.1f})"

@@ -2,20 +2,18 @@
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gliogate.client import Client
 from gliogate.cohort.results import FILES, Result, folder_of
 from gliogate.cohort.studies import Study
 from gliogate.errors import AuthenticationError, GliogateError, RequestError
 from gliogate.results import Analysis
-from gliogate.volumes import VolumeAnalysis, read_volume
+from gliogate.volumes import Volume, VolumeAnalysis, read_volume
 from gliogate.volumes.analysis import check_droppable
 from gliogate.volumes.dicom import Choice
 from gliogate.volumes.formats import Formats, of_volume, write_volume
@@ -113,7 +111,7 @@ def analyze_study(client: Client, study: Study, wanted: Wanted, scratch: Path, t
         volume = read_volume(study.path, series=wanted.series, window=wanted.window)
         check_droppable(volume, wanted.min_component_ml)
         suitable = of_volume(volume, wanted.formats, beside_mask=USUAL)
-        analyses = _analyze_slices(client, volume.slices, wanted, telling)
+        analyses = _analyze_slices(client, volume, wanted, telling)
         analysis = VolumeAnalysis.of(volume, analyses, min_component_ml=wanted.min_component_ml)
     except ServerLostError:
         raise
@@ -128,7 +126,7 @@ def analyze_study(client: Client, study: Study, wanted: Wanted, scratch: Path, t
         if written.error:
             return result(written.error)
         files = tuple(sorted(str(path.relative_to(scratch)) for path in (scratch / FILES).rglob("*") if path.is_file()))
-        found = {**analysis.to_dict(), "notes": [*volume.notes, *written.notes]}
+        found = {**analysis.to_dict(), "notes": [*analysis.notes, *written.notes]}
         done = result(None, files=files, found=found)
         done.keep(folder_of(wanted.output, study.name), scratch, rename=wanted.rename)
     except OSError as error:
@@ -142,7 +140,7 @@ def _raise_if_of_all(error: OSError) -> None:
         raise OutputLostError(str(error)) from error
 
 
-def _analyze_slices(client: Client, slices: NDArray[np.uint8], wanted: Wanted, telling: Telling) -> list[Analysis]:
+def _analyze_slices(client: Client, volume: Volume, wanted: Wanted, telling: Telling) -> list[Analysis]:
     """Asks about all slices; those that a server took with it when it went are asked about again.
 
     Raises:
@@ -150,21 +148,28 @@ def _analyze_slices(client: Client, slices: NDArray[np.uint8], wanted: Wanted, t
         ServerLostError: it did not come back.
     """
     done: dict[int, Analysis] = {}
-    telling.slices(len(slices), 0)
+    count = len(volume.slices)
+    telling.slices(count, 0)
     fruitless = 0
-    while left := [index for index in range(len(slices)) if index not in done]:
+    while left := [index for index in range(count) if index not in done]:
         problem = None
         before = len(done)
-        for index, answer in _ask(client, slices, left, wanted):
-            if isinstance(answer, Analysis):
-                done[index] = answer
-                telling.slices(len(slices), len(done))
-            elif isinstance(answer, RequestError) and answer.may_retry:
-                problem = answer
-            elif isinstance(answer, AuthenticationError):  # It will let in no other study either.
-                raise ServerLostError(str(answer)) from answer
-            else:
-                raise answer
+        asked = client.analyze_slices(
+            volume, slices=left, in_flight=wanted.in_flight, on_error="return", **wanted.options
+        )
+        # Once one is not answered no more are sent: what is under way is asked about again.
+        with closing(asked):
+            for index, answer in asked:
+                if isinstance(answer, Analysis):
+                    done[index] = answer
+                    telling.slices(count, len(done))
+                elif isinstance(answer, RequestError) and answer.may_retry:
+                    problem = answer
+                    break
+                elif isinstance(answer, AuthenticationError):  # It will let in no other study either.
+                    raise ServerLostError(str(answer)) from answer
+                else:
+                    raise answer
         if problem is None:
             continue
         fruitless = fruitless + 1 if len(done) == before else 0
@@ -174,24 +179,4 @@ def _analyze_slices(client: Client, slices: NDArray[np.uint8], wanted: Wanted, t
             time.sleep(_PAUSE_S)  # It has too much to do, as a rule.
         else:
             wait_for_server(client, wanted.ready_s, telling)
-    return [done[index] for index in range(len(slices))]
-
-
-def _ask(
-    client: Client, slices: NDArray[np.uint8], left: Sequence[int], wanted: Wanted
-) -> Iterator[tuple[int, Analysis | GliogateError]]:
-    """Asks about some slices, in any order; once an answer is an error, no more are sent."""
-    failed = False
-
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        for index in left:
-            if failed:
-                return
-            yield slices[index]
-
-    answers = client.analyze_many(
-        pictures(), in_flight=wanted.in_flight, on_error="return", ordered=False, **wanted.options
-    )
-    for place, answer in answers:
-        failed = failed or not isinstance(answer, Analysis)
-        yield left[place], answer
+    return [done[index] for index in range(count)]

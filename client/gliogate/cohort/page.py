@@ -34,14 +34,14 @@ def render(entries: Sequence[Entry], *, summary: str) -> bytes:
     done = [entry for entry in entries if entry.row["error"] is None]
     shown = [*failed, *done, *(entry for entry in entries if entry.row["error"] == NOT_DONE)][:MAX_ROWS]
     shown.sort(key=lambda entry: entry.study)
-    with_agreement = any(entry.row["agreement"] is not None for entry in entries)
+    looks = sum(entry.row["needs_look"] is True for entry in done)
     content = {
         "summary": _text(summary),
         "tiles": "\n".join(_tiles(entries, done, failed)),
         "volumes": _volumes([entry.row["tumor_volume_ml"] for entry in done]),
         "errors": _errors(failed),
-        "rows": "\n".join(_row(entry, with_agreement=with_agreement) for entry in shown),
-        "agreement": '<th class="number"><button type="button">agreement</button></th>' if with_agreement else "",
+        "rows": "\n".join(_row(entry) for entry in shown),
+        "only": '<label><input type="checkbox" id="only"> only those to look at</label>' if looks else "",
         "shown": f"{len(shown):,} of {len(entries):,} are shown; the table has all."
         if len(shown) < len(entries)
         else "",
@@ -59,6 +59,8 @@ def _tiles(entries: Sequence[Entry], done: Sequence[Entry], failed: Sequence[Ent
     verdicts = Counter(entry.row["verdict"] for entry in done)
     facts: dict[str, tuple[str, int]] = {"studies": ("", len(entries))}
     facts |= {verdict: (_kind(verdict), verdicts[verdict]) for verdict in in_order(verdicts)}
+    if looks := sum(entry.row["needs_look"] is True for entry in done):
+        facts["to look at"] = ("look", looks)
     facts["failed"] = ("failed" if failed else "", len(failed))
     if left := len(entries) - len(done) - len(failed):
         facts[NOT_DONE] = ("", left)
@@ -121,7 +123,7 @@ def _errors(failed: Sequence[Entry]) -> str:
     return f'<section class="card"><h2>Failed</h2><dl>{items}</dl>{more}</section>'
 
 
-def _row(entry: Entry, *, with_agreement: bool) -> str:
+def _row(entry: Entry) -> str:
     row = entry.row
     error = row["error"]
     state = row["verdict"] if error is None else NOT_DONE if error == NOT_DONE else "failed"
@@ -131,13 +133,28 @@ def _row(entry: Entry, *, with_agreement: bool) -> str:
         f'<td class="verdict {kind}">{_text(str(state))}</td>',
         _number(row["tumor_probability"], ".3f"),
         _number(row["tumor_volume_ml"], ".1f"),
+        _interval(row["tumor_volume_low_ml"], row["tumor_volume_high_ml"]),
+        _number(row["certainty"], ".2f"),
+        _look(row["needs_look"]),
         _number(row["largest_diameter_mm"], ".0f"),
-        *[_number(row["agreement"], ".3f")] * with_agreement,
         _number(row["slices_with_tumor"], "d"),
         _number(row["slices"], "d"),
         f"<td class=files>{' '.join(_link(entry.study, file) for file in entry.files if '_overlay.' not in file)}</td>",
     ]
-    return f"<tr>{''.join(cells)}</tr>"
+    return f"<tr{' class=look' * bool(row['needs_look'])}>{''.join(cells)}</tr>"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """Between which millilitres the true volume lies; sorted by the lower."""
+    if low is None or high is None:
+        return _number(None, "")
+    return f'<td class=number data-key="{low}">{low:.1f}\u2013{high:.1f}</td>'
+
+
+def _look(needs_look: bool | None) -> str:
+    if needs_look is None:
+        return _number(None, "")
+    return f'<td class=number data-key="{int(needs_look)}">{"<b class=look>look</b>" * needs_look}</td>'
 
 
 def _number(value: Any, format_spec: str) -> str:

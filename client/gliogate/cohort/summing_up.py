@@ -26,6 +26,7 @@ class Sums:
     Attributes:
         total: all.
         by_verdict: those that were analyzed, what is worst first.
+        to_look_at: those that somebody should look at.
         not_done: those that nobody has come to the end of.
         errors: of those that failed, by study.
         files: that were written.
@@ -33,6 +34,7 @@ class Sums:
 
     total: int
     by_verdict: dict[str, int]
+    to_look_at: int
     not_done: int
     errors: dict[str, str]
     files: tuple[Path, ...] = ()
@@ -46,6 +48,7 @@ class Sums:
         return cls(
             total=len(entries),
             by_verdict={verdict: verdicts.count(verdict) for verdict in in_order(verdicts)},
+            to_look_at=sum(entry.row["needs_look"] is True for entry in entries),
             not_done=len(errors) - len(failed),
             errors=failed,
         )
@@ -56,6 +59,7 @@ class Sums:
         facts += [
             f"{count} {'with tumor' if verdict == 'tumor' else verdict}" for verdict, count in self.by_verdict.items()
         ]
+        facts += [f"{self.to_look_at} to look at"] * bool(self.to_look_at)
         facts += [f"{len(self.errors)} failed"] * bool(self.errors) + [f"{self.not_done} not done"] * bool(
             self.not_done
         )

@@ -15,11 +15,14 @@ COLUMNS: Final[Mapping[str, type]] = {
     "verdict": str,
     "tumor_probability": float,
     "tumor_volume_ml": float,
+    "tumor_volume_low_ml": float,
+    "tumor_volume_high_ml": float,
+    "certainty": float,
+    "needs_look": bool,
     "largest_diameter_mm": float,
     "components": int,
     "slices": int,
     "slices_with_tumor": int,
-    "agreement": float,
     "seconds": float,
     "notes": str,
     "error": str,
@@ -62,8 +65,13 @@ class Entry:
             slices = _rows_of(found, "slices")
             areas = [each.get("area_px") or 0 for each in slices]
             row |= {name: found.get(name) for name in COLUMNS if name in found}
+            verdict = _verdict_of(found, is_outlined=any(areas) or not areas)
+            low, high = _interval_of(found)
             row |= {
-                "verdict": _verdict_of(found, is_outlined=any(areas) or not areas),
+                "verdict": verdict,
+                "tumor_volume_low_ml": low,
+                "tumor_volume_high_ml": high,
+                "needs_look": True if verdict == "suspicious" else found.get("needs_look"),
                 "tumor_probability": max((each.get("tumor_probability") or 0.0 for each in slices), default=None),
                 "components": len(_rows_of(found, "components")),
                 "slices": len(slices),
@@ -88,6 +96,12 @@ def _verdict_of(found: Mapping[str, Any], *, is_outlined: bool) -> str:
     return verdict_of(detected=tumor if tumor in (True, False) else None, outlined=is_outlined)
 
 
+def _interval_of(found: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Between which millilitres the true volume lies; versions before 11 did not say."""
+    interval = found.get("tumor_volume_interval_ml")
+    return (interval[0], interval[1]) if isinstance(interval, list) and len(interval) == 2 else (None, None)
+
+
 def _rows_of(found: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     rows = found.get(name)
     return [each for each in rows if isinstance(each, Mapping)] if isinstance(rows, list) else []
@@ -102,6 +116,8 @@ def _value(value: Any, kind: type) -> Any:
     if kind is str:
         # A name may be no text at all, and so may what an error says of it.
         return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else None
+    if kind is bool:
+        return value if isinstance(value, bool) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return kind(value)
@@ -132,7 +148,7 @@ def to_parquet(rows: Sequence[Row]) -> bytes:
     """
     pyarrow = require("pyarrow", extra="cohort")
     parquet = require("pyarrow.parquet", extra="cohort")
-    types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
+    types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), sink)

@@ -35,7 +35,7 @@ def find_model_repository(path: Path | None = None) -> Path:
     candidates = (Path.cwd() / _NAME, CHECKOUT, WHEEL)
     for candidate in candidates:
         # One of them is enough: a repository that lacks the others is refused, not passed over.
-        if any(_configuration(candidate, model.name).is_file() for model in contract.MODELS):
+        if any(_configuration(candidate, model.name).is_file() for model in contract.NEEDED):
             return candidate
     tried = ", ".join(str(candidate) for candidate in candidates)
     raise EmbeddedServerError(f"no models of gliogate's in {tried}; name a folder with --model-repository")
@@ -71,7 +71,7 @@ def check_repository(folder: Path, configuration_name: str) -> None:
     if not folder.is_dir():
         raise EmbeddedServerError(f"the model repository {folder} is not a folder")
     # The gate would load without the networks, and fail with every request.
-    for model in contract.MODELS:
+    for model in contract.NEEDED:
         if not _configuration(folder, model.name).is_file():
             raise EmbeddedServerError(f"the model repository {folder} lacks {model.name}/config.pbtxt")
     # Triton would serve config.pbtxt in the place of one that is misspelled, and say nothing.

@@ -10,23 +10,28 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from gliogate.contract import MOST_SLICES
 from gliogate.errors import EmbeddedServerError
 
 _FOLDER: Final = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory
 _MIB: Final = 2**20
 _SLICE_BYTES: Final = 256 * 256 * 3
 
-_PROCESSES: Final = 4
-"""Of gliogate's models: two of the gate, one of each network."""
+_PROCESSES: Final = 5
+"""Of gliogate's models: two of the gate, one of heads, one of each network."""
 _AT_START: Final = 2 * _MIB
 """What a process's region has from the start."""
 _OF_A_SLICE: Final = 1.4 * _MIB
 """What a slice takes in a process's region, with all that is asked and answered of it: 0.9, and gaps between others."""
-_ENOUGH: Final = 192 * _MIB
-"""For full batches in all processes."""
+_BATCHES: Final = 192 * _MIB
+"""For full batches in all processes but that of heads."""
+_OF_A_HEADS_SLICE: Final = 0.7 * _MIB
+"""What a slice takes in the region of the process that has all slices of a head, with all that is answered."""
+_ENOUGH: Final = _BATCHES + int(MOST_SLICES * _OF_A_HEADS_SLICE)
+"""For full batches and the largest head."""
 _LEAST: Final = 32 * _MIB
 
-_WHAT_TO_DO: Final = "give it 256 MiB: `--shm-size=256m` for Docker, a volume of medium Memory there for Kubernetes"
+_WHAT_TO_DO: Final = "give it 512 MiB: `--shm-size=512m` for Docker, a volume of medium Memory there for Kubernetes"
 
 
 def room_for_requests() -> int | None:
@@ -45,7 +50,8 @@ def room_for_requests() -> int | None:
         raise EmbeddedServerError(
             f"{_FOLDER} has {free / _MIB:.0f} MiB free, and Triton needs {_LEAST / _MIB:.0f} at least: {_WHAT_TO_DO}"
         )
-    return int((free / _PROCESSES - _AT_START) / _OF_A_SLICE) * _SLICE_BYTES
+    slices = (free / _PROCESSES - _AT_START) / _OF_A_SLICE
+    return int(max(slices, (free - _BATCHES) / _OF_A_HEADS_SLICE)) * _SLICE_BYTES
 
 
 def warning(room: int) -> str:

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from gliogate.contract import Verdict, verdict_of
 from gliogate.errors import ImageError
-from gliogate.results import Analysis
+from gliogate.results import Analysis, Reliability
 from gliogate.volumes.components import feret_diameter, label_components, split_components
 from gliogate.volumes.segmentation import write_dicom_seg
 from gliogate.volumes.volume import Volume
 from gliogate.volumes.writing import write_csv, write_montage, write_nifti, write_overlays, write_text
 
 Target = str | os.PathLike[str]
+
+ONE_BY_ONE = (
+    "slices were judged one by one, not among their neighbours: the server has no brain_volume, or was not asked for it"
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,12 @@ class VolumeAnalysis:
         return None if self.detected is None else self.verdict == "tumor"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader should know: the volume's notes, and whether neighbours were left out of account."""
+        alone = len(self.analyses) > 1 and not all(analysis.among_neighbours for analysis in self.analyses)
+        return (*self.volume.notes, *[ONE_BY_ONE] * alone)
+
+    @property
     def probabilities(self) -> NDArray[np.float64]:
         """The detector's calibrated probability that a slice shows tumor, float64 (N,)."""
         return np.array([analysis.tumor_probability for analysis in self.analyses])
@@ -120,6 +130,48 @@ class VolumeAnalysis:
         """Millilitres of the mask; None where the spacing is unknown."""
         voxel_ml = self.volume.voxel_ml
         return None if voxel_ml is None else int(np.count_nonzero(self.mask)) * voxel_ml
+
+    @property
+    def certainty(self) -> float | None:
+        """How well a strict outline agrees with a lax one, 0 to 1; it goes with the Dice.
+
+        That of each slice counts as much as is outlined in it. None where the mask is empty, or the server did not say.
+        Components that were dropped count as if they were not.
+        """
+        areas = np.count_nonzero(self.mask, axis=(1, 2))
+        shown = [(area, found.certainty) for area, found in zip(areas.tolist(), self.analyses, strict=True) if area]
+        if not shown or any(certainty is None for _, certainty in shown):
+            return None
+        return float(sum(area * (certainty or 0) for area, certainty in shown) / sum(area for area, _ in shown))
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """What masks of the served version are worth; None where the server does not know."""
+        return next((analysis.reliability for analysis in self.analyses), None)
+
+    @property
+    def needs_look(self) -> bool | None:
+        """Whether somebody should look at this head: it is suspicious, or its mask not certain.
+
+        The limit of certainty is the served version's. None where the server does not know.
+        """
+        if self.verdict == "suspicious":
+            return True
+        certainty = self.certainty
+        if self.reliability is None or (certainty is None and self.mask.any()):
+            return None
+        return self.reliability.needs_look(certainty)
+
+    @property
+    def tumor_volume_interval_ml(self) -> tuple[float, float] | None:
+        """Between which millilitres nine of ten true volumes lie; None where that, or the spacing, is unknown.
+
+        It holds for heads with tumor like those that the version was measured on; see its model card.
+        """
+        volume, certainty, reliability = self.tumor_volume_ml, self.certainty, self.reliability
+        if not volume or certainty is None or reliability is None:
+            return None
+        return reliability.volume_interval(volume, certainty)
 
     @property
     def largest_diameter_mm(self) -> float | None:
@@ -145,7 +197,8 @@ class VolumeAnalysis:
     def save_dicom_seg(self, path: Target) -> None:
         """Writes the mask as a DICOM segmentation of the instances that FLAIR was read from, coded as neoplasm.
 
-        Slices without tumor have no frame in it.
+        Slices without tumor have no frame in it. Its certainty, its millilitres and between which the true ones lie are
+        in the descriptions of its content and of the segment; that somebody should look at it, in the series' as well.
 
         Raises:
             MissingExtraError: highdicom is not installed (extra `dicom`).
@@ -153,7 +206,7 @@ class VolumeAnalysis:
                 instances lack what a segmentation has to repeat.
             OSError: the file cannot be written; what was there before is left.
         """
-        write_dicom_seg(self.mask, self.volume, Path(path))
+        write_dicom_seg(self.mask, self.volume, Path(path), facts=self._facts(), needs_look=bool(self.needs_look))
 
     def save_overlays(self, folder: Target) -> None:
         """Writes each slice with the mask painted on, `<number>_overlay.png`, into a folder.
@@ -173,10 +226,7 @@ class VolumeAnalysis:
         """
         if min(columns, rows) < 1:
             raise ValueError(f"{columns} columns and {rows} rows, expected one at least")
-        tiles = {
-            f"{index}  {self.analyses[index].tumor_probability:.2f}": self._overlay(index)
-            for index in self._spread(columns * rows)
-        }
+        tiles = {self._label(index): self._overlay(index) for index in self._spread(columns * rows)}
         write_montage(tiles, Path(path), columns=columns)
 
     def save_csv(self, path: Target) -> None:
@@ -201,11 +251,16 @@ class VolumeAnalysis:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the pixels, as values that JSON has; what is unknown is None."""
+        interval = self.tumor_volume_interval_ml
         return {
             **self.volume.to_dict(),
+            "notes": list(self.notes),
             "verdict": self.verdict,
             "tumor": self.tumor,
             "tumor_volume_ml": self.tumor_volume_ml,
+            "tumor_volume_interval_ml": interval and list(interval),
+            "certainty": self.certainty,
+            "needs_look": self.needs_look,
             "largest_diameter_mm": self.largest_diameter_mm,
             "components": [
                 {**vars(component), "centroid_mm": component.centroid_mm and list(component.centroid_mm)}
@@ -215,12 +270,17 @@ class VolumeAnalysis:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a slice: `slice`, `verdict`, `tumor_probability`, `tumor`, `segmented`, `area_px`, `area_mm2`.
+        """One row a slice, what is unknown is None.
+
+        `slice`, `verdict`, `tumor_probability`, `tumor`, `segmented`, `certainty`, `needs_look`, `area_px`, `area_mm2`.
 
         Verdicts are of the volume's mask, without the components that were dropped.
         """
         spacing = self.volume.spacing_mm
-        found = [replace(analysis, mask=mask) for analysis, mask in zip(self.analyses, self.mask, strict=True)]
+        found = [
+            replace(analysis, mask=mask, certainty=analysis.certainty if mask.any() else None)
+            for analysis, mask in zip(self.analyses, self.mask, strict=True)
+        ]
         return [
             {
                 "slice": index,
@@ -228,11 +288,28 @@ class VolumeAnalysis:
                 "tumor_probability": analysis.tumor_probability,
                 "tumor": analysis.tumor,
                 "segmented": analysis.segmented,
+                "certainty": analysis.certainty,
+                "needs_look": analysis.needs_look,
                 "area_px": analysis.area_px,
                 "area_mm2": None if spacing is None else analysis.area_px * spacing[0] * spacing[1],
             }
             for index, analysis in enumerate(found)
         ]
+
+    def _facts(self) -> list[str]:
+        """What is told of the mask in a few words."""
+        volume, interval, certainty = self.tumor_volume_ml, self.tumor_volume_interval_ml, self.certainty
+        between = "" if interval is None else f" ({interval[0]:.1f}-{interval[1]:.1f})"
+        return [
+            *[f"certainty {certainty:.2f}" for certainty in (certainty,) if certainty is not None],
+            *[f"{volume:.1f} ml{between}" for volume in (volume,) if volume is not None],
+        ]
+
+    def _label(self, index: int) -> str:
+        """What stands under a slice in a montage: its number, its probability and its mask's certainty."""
+        found = self.analyses[index]
+        is_known = found.certainty is not None and self.mask[index].any()
+        return f"{index}  {found.tumor_probability:.2f}" + (f"  certainty {found.certainty:.2f}" if is_known else "")
 
     def _overlay(self, index: int) -> NDArray[np.uint8]:
         """One slice with the mask of the volume on it, in which specks may have been dropped."""

@@ -1,5 +1,6 @@
 """Writing the mask of a volume as a DICOM segmentation."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +32,24 @@ SERIES_NUMBER: Final = 9001
 """High enough to lie behind what a scanner makes."""
 
 
-def write_dicom_seg(mask: NDArray[np.uint8], volume: Volume, path: Path) -> None:
-    """Writes a mask (N, H, W) of a volume's slices as a binary segmentation; see `VolumeAnalysis.save_dicom_seg`."""
+_LONG_STRING: Final = 64
+"""How many characters a description of the series or the content may have (LO); one of a segment has 1024 (ST)."""
+
+LOOK: Final = "to be looked at"
+
+
+def write_dicom_seg(
+    mask: NDArray[np.uint8], volume: Volume, path: Path, *, facts: Sequence[str] = (), needs_look: bool = False
+) -> None:
+    """Writes a mask of a volume's slices as a binary segmentation; see `VolumeAnalysis.save_dicom_seg`.
+
+    Args:
+        mask: (N, H, W).
+        volume: whose slices these are.
+        path: of the file.
+        facts: what is told of the mask, each in a few words.
+        needs_look: whether somebody should look at it.
+    """
     source = f"the source of the volume ({volume.source[0]})" if volume.source else "the source of the volume"
     if not isinstance(volume.origin, DicomOrigin):
         raise ImageError(f"{source} is not DICOM: a DICOM segmentation has to refer to DICOM instances")
@@ -47,7 +64,10 @@ def write_dicom_seg(mask: NDArray[np.uint8], volume: Volume, path: Path) -> None
         frames = frames[np.argsort(volume.origin.frames)]
     with naming(source, "lacks what a DICOM segmentation repeats of it"):
         first, *others = volume.origin.headers
-        segmentation = _segmentation(highdicom, [_filled(first), *others], np.ascontiguousarray(frames))
+        told = "; ".join([*facts, *[LOOK] * needs_look])
+        segmentation = _segmentation(
+            highdicom, [_filled(first), *others], np.ascontiguousarray(frames), told, needs_look=needs_look
+        )
     with replacing(path) as draft:
         segmentation.save_as(draft)
 
@@ -61,7 +81,7 @@ def _filled(header: Any) -> Any:
     return filled
 
 
-def _segmentation(highdicom: Any, headers: list[Any], frames: Any) -> Any:
+def _segmentation(highdicom: Any, headers: list[Any], frames: Any, told: str, *, needs_look: bool) -> Any:
     from pydicom.sr.codedict import codes
 
     release = version("gliogate")
@@ -79,6 +99,8 @@ def _segmentation(highdicom: Any, headers: list[Any], frames: Any) -> Any:
         tracking_id="Tumor",
         anatomic_regions=[codes.SCT.Brain],
     )
+    if told:
+        tumor.SegmentDescription = told
     return highdicom.seg.Segmentation(
         source_images=headers,
         pixel_array=frames,
@@ -92,6 +114,7 @@ def _segmentation(highdicom: Any, headers: list[Any], frames: Any) -> Any:
         manufacturer_model_name="gliogate",
         software_versions=release,
         device_serial_number="0",
-        series_description="gliogate: tumor (research use only)",
+        series_description=f"gliogate: tumor{f', {LOOK}' * needs_look} (research use only)",
         content_label="TUMOR",
+        content_description=told[:_LONG_STRING] or None,
     )

@@ -42,21 +42,25 @@ def test_the_table_has_a_row_for_each_study(tmp_path):
     keep(tmp_path, "b.nii")
     keep(tmp_path, "a", error="broken")
     keep(tmp_path, "c", tumor_volume_ml=None, largest_diameter_mm=None, verdict="no tumor", agreement=0.5)
+    known = {"tumor_volume_interval_ml": [1.25, 2.5], "certainty": 0.75, "needs_look": True}
+    keep(tmp_path, "e", **known)
 
-    sums = sum_up(["c", "b.nii", "a", "d"], tmp_path, rename=True)
+    sums = sum_up(["c", "b.nii", "a", "d", "e"], tmp_path, rename=True)
 
-    assert str(sums) == "4 studies, 1 with tumor, 1 no tumor, 1 failed, 1 not done"
+    assert str(sums) == "5 studies, 2 with tumor, 1 no tumor, 1 to look at, 1 failed, 1 not done"
     assert sums.errors == {"a": "broken"}
     rows = pyarrow.parquet.read_table(tmp_path / "cohort.parquet").to_pylist()
     empty = dict.fromkeys(COLUMNS)
     measured = {"components": 1, "slices": 2, "slices_with_tumor": 1, "tumor_probability": 0.75, "notes": "a note"}
+    ill = {"verdict": "tumor", "tumor_volume_ml": 1.5, "largest_diameter_mm": 12.0, "seconds": 2.5}
+    sure = {"tumor_volume_low_ml": 1.25, "tumor_volume_high_ml": 2.5, "certainty": 0.75, "needs_look": True}
     assert rows == [
         empty | {"study": "a", "error": "broken", "seconds": 2.5},
-        empty
-        | measured
-        | {"study": "b.nii", "verdict": "tumor", "tumor_volume_ml": 1.5, "largest_diameter_mm": 12.0, "seconds": 2.5},
-        empty | measured | {"study": "c", "verdict": "no tumor", "agreement": 0.5, "seconds": 2.5},
+        empty | measured | ill | {"study": "b.nii"},
+        # What another version told beside.
+        empty | measured | {"study": "c", "verdict": "no tumor", "seconds": 2.5},
         empty | {"study": "d", "error": "not done"},
+        empty | measured | ill | sure | {"study": "e"},
     ]
     told = [{name: value or None for name, value in row.items()} for row in read_csv(tmp_path)]
     assert told == [{name: None if value is None else str(value) for name, value in row.items()} for row in rows]
@@ -76,12 +80,43 @@ def test_a_study_is_suspicious_where_slices_were_detected_and_none_outlined(tmp_
 
     sums = sum_up(studies, tmp_path, rename=True)
 
-    assert str(sums) == "8 studies, 3 with tumor, 3 suspicious, 1 no tumor, 1 <maybe>"
+    assert str(sums) == "8 studies, 3 with tumor, 3 suspicious, 1 no tumor, 1 <maybe>, 3 to look at"
     assert [row["verdict"] for row in read_csv(tmp_path)][:3] == ["suspicious"] * 3
     page = (tmp_path / "cohort.html").read_text(encoding="utf-8")
     assert '<div class="tile suspicious"><b>3</b><span>suspicious</span></div>' in page
     assert page.count('<td class="verdict suspicious">suspicious</td>') == 3
     assert ".suspicious { color:" in page
+
+
+def test_what_somebody_should_look_at_stands_out_on_the_page(tmp_path):
+    keep(tmp_path, "certain", tumor_volume_interval_ml=[1.2, 1.8], certainty=0.954, needs_look=False)
+    keep(tmp_path, "not certain", tumor_volume_interval_ml=[0.75, 3.0], certainty=0.614, needs_look=True)
+    keep(tmp_path, "of old")
+    sum_up(["certain", "not certain", "of old"], tmp_path, rename=True)
+
+    page = (tmp_path / "cohort.html").read_text(encoding="utf-8")
+    assert '<div class="tile look"><b>1</b><span>to look at</span></div>' in page
+    assert page.count("<tr class=look>") == 1
+    [certain, doubtful, old] = re.findall(r"<tr[^>]*><th scope=\"row\">.*</tr>", page)
+    assert (
+        '<td class=number data-key="1.2">1.2\N{EN DASH}1.8</td><td class=number data-key="0.954">0.95</td>' in certain
+    )
+    assert '<td class=number data-key="0"></td>' in certain
+    assert '<td class=number data-key="1"><b class=look>look</b></td>' in doubtful
+    assert doubtful.startswith("<tr class=look>")
+    assert old.count("<td class=number>-</td>") == 3
+    assert '<input type="checkbox" id="only">' in page
+    assert re.search(r"tr:not\(\.look\) { display: none; }", page)
+
+
+def test_nothing_to_look_at_takes_no_place_on_the_page(tmp_path):
+    keep(tmp_path, "certain", certainty=0.95, needs_look=False)
+    sums = sum_up(["certain"], tmp_path, rename=True)
+
+    assert str(sums) == "1 studies, 1 with tumor"
+    page = (tmp_path / "cohort.html").read_text(encoding="utf-8")
+    assert 'id="only">' not in page
+    assert "to look at</span>" not in page
 
 
 def test_columns_keep_their_types_where_all_failed(tmp_path):
@@ -109,7 +144,8 @@ def test_a_result_that_is_broken_is_one_study_to_do(content, tmp_path):
 
 
 def test_what_another_version_found_is_no_reason_to_fail(tmp_path):
-    odd = {"slices": [None, {"area_px": None}], "components": "x", "notes": None, "verdict": 3, "agreement": "high"}
+    odd = {"slices": [None, {"area_px": None}], "components": "x", "notes": None, "verdict": 3, "certainty": "high"}
+    odd |= {"tumor_volume_interval_ml": ["low", None], "needs_look": 1}
     keep(tmp_path, "a", **odd)
 
     assert sum_up(["a"], tmp_path, rename=True).errors == {}

@@ -8,8 +8,9 @@ import pytest
 import scipy.ndimage
 from support.volume_files import RAS, SPACING, analyses_of, make_head, make_tumor, to_axial, write_nifti
 
-from gliogate import ImageError
+from gliogate import ImageError, Reliability
 from gliogate.volumes import VolumeAnalysis, read_volume
+from gliogate.volumes.analysis import ONE_BY_ONE
 from gliogate.volumes.components import feret_diameter, label_components
 
 TUMOR = to_axial(make_tumor())
@@ -118,6 +119,83 @@ def test_without_a_threshold_a_volume_is_undecided(volume):
     assert (found.verdict, found.detected, found.tumor) == ("undecided", None, None)
 
 
+WORTH = Reliability(limit=0.8, certain=(0.9, 1.1), uncertain=(0.5, 2.0))
+
+
+def sure_of(masks, certainties, reliability=WORTH):
+    """Analyses of masks whose slices are as certain as that; of empty ones, as a server has it, of nothing."""
+    pairs = zip(analyses_of(masks), certainties, strict=True)
+    return [
+        replace(each, certainty=certainty if each.mask.any() else None, reliability=reliability)
+        for each, certainty in pairs
+    ]
+
+
+def test_the_certainty_of_a_volume_is_the_mean_of_its_voxels(volume):
+    found = VolumeAnalysis.of(volume, sure_of(with_speck(), [0.0, 0.5, 0, 0, 0.9, 0.95, 1.0, 0]))
+
+    assert found.certainty == pytest.approx((2 * 0.5 + 24 * (0.9 + 0.95 + 1.0)) / 74)
+    assert found.needs_look is False
+    assert found.tumor_volume_interval_ml == pytest.approx((0.9 * 74 * VOXEL_ML, 1.1 * 74 * VOXEL_ML))
+    record = found.to_dict()
+    assert record["certainty"] == found.certainty
+    assert record["needs_look"] is False
+    assert record["tumor_volume_interval_ml"] == list(found.tumor_volume_interval_ml)
+    assert [row["certainty"] for row in found.table()] == [None, 0.5, None, None, 0.9, 0.95, 1.0, None]
+    # Of a volume that is certain, one slice need not be.
+    assert [row["needs_look"] for row in found.table()] == [False, True, *[False] * 6]
+
+
+def test_a_volume_that_is_not_certain_is_to_be_looked_at(volume):
+    found = VolumeAnalysis.of(volume, sure_of(TUMOR, [0.7] * 8))
+
+    assert found.needs_look is True
+    assert found.tumor_volume_interval_ml == pytest.approx((0.5 * 72 * VOXEL_ML, 2 * 72 * VOXEL_ML))
+
+
+def test_components_that_were_dropped_count_as_if_they_were_not(volume):
+    certainties = [0.0, 0.1, 0, 0, 0.9, 0.9, 0.9, 0]
+    small = VolumeAnalysis.of(volume, sure_of(with_speck(), certainties), min_component_ml=0.01)
+    none = VolumeAnalysis.of(volume, sure_of(with_speck(), certainties), min_component_ml=1)
+
+    assert small.certainty == pytest.approx(0.9)
+    assert small.table()[1]["certainty"] is None
+    assert small.table()[1]["needs_look"] is True  # It is suspicious now.
+    assert none.certainty is none.tumor_volume_interval_ml is None
+    assert (none.verdict, none.needs_look) == ("suspicious", True)
+    assert not any(row["certainty"] for row in none.table())
+
+
+def test_a_clear_volume_need_not_be_looked_at(volume):
+    found = VolumeAnalysis.of(volume, sure_of(np.zeros_like(TUMOR), [0.0] * 8))
+
+    assert (found.certainty, found.needs_look, found.tumor_volume_interval_ml) == (None, False, None)
+
+
+def test_what_the_server_does_not_say_is_unknown(volume, unknown):
+    silent = VolumeAnalysis.of(volume, analyses_of(TUMOR))
+    without_worth = VolumeAnalysis.of(volume, sure_of(TUMOR, [0.9] * 8, reliability=None))
+    partly = sure_of(TUMOR, [0.9] * 8)
+    partly[5] = replace(partly[5], certainty=None)  # Another server's, of a version before.
+
+    assert silent.certainty is silent.needs_look is silent.tumor_volume_interval_ml is silent.reliability is None
+    assert without_worth.certainty == pytest.approx(0.9)
+    assert without_worth.needs_look is without_worth.tumor_volume_interval_ml is None
+    assert VolumeAnalysis.of(volume, partly).certainty is VolumeAnalysis.of(volume, partly).needs_look is None
+    of_unknown_size = VolumeAnalysis.of(unknown, sure_of(TUMOR, [0.9] * 8))
+    assert of_unknown_size.certainty == pytest.approx(0.9)
+    assert of_unknown_size.tumor_volume_interval_ml is None
+
+
+def test_slices_that_were_judged_by_themselves_are_told_of(volume):
+    alone = analyses_of(TUMOR)
+    together = [replace(analysis, among_neighbours=True) for analysis in alone]
+
+    assert ONE_BY_ONE in VolumeAnalysis.of(volume, alone).notes
+    assert ONE_BY_ONE in VolumeAnalysis.of(volume, [*together[:-1], alone[-1]]).to_dict()["notes"]
+    assert VolumeAnalysis.of(volume, together).notes == volume.notes
+
+
 def test_analyses_of_other_slices_are_refused(volume):
     with pytest.raises(ValueError, match="7 analyses, expected 8: one for each slice"):
         VolumeAnalysis.of(volume, analyses_of(TUMOR[1:]))
@@ -141,6 +219,8 @@ def test_to_json_holds_all_but_the_pixels(volume):
         "tumor_probability": 0.9,
         "tumor": True,
         "segmented": True,
+        "certainty": None,
+        "needs_look": None,
         "area_px": 24,
         "area_mm2": pytest.approx(24 * 0.9 * 0.8),
     }

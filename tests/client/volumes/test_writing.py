@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+from dataclasses import replace
 
 import cv2
 import highdicom
@@ -24,9 +25,9 @@ from support.volume_files import (
     write_nifti,
 )
 
-from gliogate import ImageError
+from gliogate import ImageError, Reliability
 from gliogate.volumes import VolumeAnalysis, read_volume
-from gliogate.volumes.segmentation import REPEATED
+from gliogate.volumes.segmentation import REPEATED, write_dicom_seg
 
 HEAD, AFFINE = axial_dicom_affine()
 TUMOR = to_axial(make_tumor())
@@ -138,6 +139,43 @@ def test_a_dicom_segmentation_refers_to_its_source(tmp_path):
         for item in segmentation.PerFrameFunctionalGroupsSequence
     ]
     assert sorted(referenced) == sorted(instance.SOPInstanceUID for instance in instances[4:7])
+
+
+@pytest.mark.parametrize(
+    ("certainty", "told", "series"),
+    [
+        (0.914, "certainty 0.91; 0.3 ml (0.2-0.3)", "gliogate: tumor (research use only)"),
+        (
+            0.5,
+            "certainty 0.50; 0.3 ml (0.1-0.5); to be looked at",
+            "gliogate: tumor, to be looked at (research use only)",
+        ),
+        (None, "0.3 ml", "gliogate: tumor (research use only)"),
+    ],
+)
+def test_a_dicom_segmentation_tells_how_certain_it_is(tmp_path, certainty, told, series):
+    worth = Reliability(limit=0.8, certain=(0.9, 1.1), uncertain=(0.5, 2.0)) if certainty else None
+    analyses = [replace(each, certainty=certainty, reliability=worth) for each in analyses_of(TUMOR)]
+    source = write_dicom(tmp_path / "study", make_instances(HEAD, AFFINE))
+
+    VolumeAnalysis.of(read_volume(source), analyses).save_dicom_seg(tmp_path / "mask.dcm")
+
+    dataset = pydicom.dcmread(tmp_path / "mask.dcm")
+    assert dataset.SegmentSequence[0].SegmentDescription == told
+    assert dataset.ContentDescription == told
+    assert dataset.SeriesDescription == series
+
+
+def test_what_a_dicom_segmentation_says_of_the_largest_mask_fits(tmp_path):
+    source = read_volume(write_dicom(tmp_path / "study", make_instances(HEAD, AFFINE)))
+    facts = ["certainty 0.50", "123456789.1 ml (123456789.1-123456789.1)"]
+
+    write_dicom_seg(TUMOR, source, tmp_path / "mask.dcm", facts=facts, needs_look=True)
+
+    dataset = pydicom.dcmread(tmp_path / "mask.dcm")
+    assert dataset.SegmentSequence[0].SegmentDescription.endswith("; to be looked at")
+    assert len(dataset.ContentDescription) <= 64
+    assert len(dataset.SeriesDescription) <= 64
 
 
 def test_a_dicom_segmentation_of_a_multi_frame_source(tmp_path):

@@ -17,8 +17,11 @@ from .settings import MESSAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-BODY_BYTES: Final = 4 * MESSAGE_BYTES
-"""The most that a body may have, decompressed. In JSON a pixel takes up to four characters."""
+BODY_BYTES: Final = MESSAGE_BYTES
+"""The most that a body may have, decompressed."""
+JSON_BYTES: Final = 32 * 2**20
+"""The most of it that may be JSON, which takes much more memory read than written. A pixel is up to four characters, so
+that the most slices that the gate takes are 24 MiB."""
 DEPTH: Final = 16
 """How deep JSON may be nested; a batch of slices is 4 deep in its tensor."""
 _TOO_DEEP: Final = "the body is no JSON that can be read: it is nested too deeply"
@@ -77,7 +80,13 @@ def check(body: bytes, header_length: str) -> None:
         header_length.isascii() and header_length.isdecimal() and int(header_length) <= len(body)
     ):
         raise BodyError(f"Inference-Header-Content-Length is {header_length!r}, and the body has {len(body)} bytes")
-    request = _read(body[: int(header_length)] if header_length else body)
+    text = body[: int(header_length)] if header_length else body
+    if len(text) > JSON_BYTES:
+        raise BodyError(
+            f"the body has {len(text)} bytes of JSON, more than {JSON_BYTES}: send tensors as binary data",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
+    request = _read(text)
     if not isinstance(request, dict):
         raise BodyError("the body is no JSON object")
     inputs = request.get("inputs", [])

@@ -42,7 +42,7 @@ CALLS: Final = 2048
 """How many calls may be under way, of all connections."""
 STREAMS: Final = 512
 """How many of one connection."""
-READING: Final = 128
+READING: Final = 32
 """How many requests may be arriving, each with up to `MESSAGE_BYTES`."""
 ARRIVES_WITHIN_S: Final = 30.0
 """Whoever sends more slowly keeps others out."""

@@ -9,8 +9,8 @@ from typing import Final, Self
 
 NO_TOKEN: Final = "this server asks for a token, and for the right one"  # noqa: S105  none
 
-MESSAGE_BYTES: Final = 8 * 2**20
-"""The largest request: 32 slices, the most that the gate takes, are 6 MiB."""
+MESSAGE_BYTES: Final = 50 * 2**20
+"""The largest request: the most slices of a head that are taken, 256, are 48 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)

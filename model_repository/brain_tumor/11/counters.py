@@ -36,6 +36,7 @@ class Counters:
     Attributes:
         requests: by outcome.
         slices: those that could have been segmented, by what the gate decided.
+        suspicious: those of them that opened the gate by their probability, and have an empty mask.
         seconds: that batches spent, by stage; `gate` is what is left without the networks.
         batch_rows: of the batches that the gate made, of one request or several.
         request_seconds: from when the gate got requests until they were ended: those that were answered, and those that
@@ -46,6 +47,9 @@ class Counters:
     def __init__(self) -> None:
         self.requests = _Counter("gliogate_requests_total", "Requests by how the gate ended them", "outcome", OUTCOMES)
         self.slices = _Counter("gliogate_slices_total", "Slices by what the gate decided", "decision", DECISIONS)
+        self.suspicious = _Counter(
+            "gliogate_suspicious_slices_total", "Slices that opened the gate, and have an empty mask", "", ("",)
+        )
         self.seconds = _Counter("gliogate_seconds_total", "Seconds that batches spent, by stage", "stage", STAGES)
         self.batch_rows = _Histogram("gliogate_batch_rows", "rows of the batches that the gate made", ROWS)
         self.request_seconds = _Histogram("gliogate_request_seconds", "seconds of requests in the gate", SECONDS)

@@ -1,4 +1,8 @@
-"""The gate on Triton: turns requests into arrays for `gating`, and what it makes of them into responses.
+"""The gate on Triton: turns requests into arrays for `gating` or `heads`, and what they make of them into responses.
+
+There are two models of it, and the operating point beside this file says which it is: with `neighbours`, a request
+holds the slices of one head, which are judged together; without, it holds slices that have nothing to do with each
+other, and several requests are joined to one batch.
 
 Each network is called at most once for a group of requests, through BLS, and in the gate's own version: an operating
 point says nothing of other networks. Triton never hands over more rows than the gate's `max_batch_size`, and the
@@ -18,8 +22,9 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from . import gating
+from . import gating, heads
 from .counters import Counters, Stopwatch
+from .neighbours import read_neighbours
 from .refusals import Refusals
 from .rehearsal import rehearse
 
@@ -46,13 +51,16 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the operating point of the version that is being loaded, and tries the GPU that it is to work on."""
-        version = Path(args["model_repository"]) / args["model_version"]
+        point = Path(args["model_repository"]) / args["model_version"] / "operating_point.json"
         try:
-            self._operating_point = gating.read_operating_point(version / "operating_point.json")
+            self._operating_point = gating.read_operating_point(point)
+            self._reliability = gating.read_reliability(point)
+            self._neighbours = read_neighbours(point)
         except (OSError, gating.InvalidValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         config = json.loads(args["model_config"])
-        _check_reshape(config)
+        if self._neighbours is None:
+            _check_reshape(config)
         self._version = args["model_version"]
         self._rows_at_once = _rows_at_once(config)
         self._counters = Counters()
@@ -79,8 +87,9 @@ class TritonPythonModel:
                 outcomes = self._answer(read[group.start : group.stop], watch, tally)
                 names = [self._send(requests[index], outcome) for index, outcome in zip(group, outcomes, strict=True)]
                 self._count(names, tally, watch)
-                seconds = perf_counter() - begun
-                self._counters.request_seconds.add(seconds, sum(map(_is_timed, names, outcomes)))
+                if self._neighbours is None:  # A head takes as long as it has slices.
+                    seconds = perf_counter() - begun
+                    self._counters.request_seconds.add(seconds, sum(map(_is_timed, names, outcomes)))
                 self._counters.tell_soon()
         return [None] * len(requests)
 
@@ -91,14 +100,16 @@ class TritonPythonModel:
     def _answer(self, outcomes: list[Any], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
         """What becomes of some requests: their outputs, or what failed them."""
         with watch.stage("gate"):
-            valid = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, gating.Request)]
+            valid = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
             if valid:
                 answers = self._run([outcomes[index] for index in valid], watch, tally)
                 for index, answer in zip(valid, answers, strict=True):
                     outcomes[index] = answer
         return outcomes
 
-    def _run(self, batch: list[gating.Request], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
+    def _run(self, batch: list[Any], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
+        if self._neighbours is not None:
+            return [self._try_head(head, watch, tally) for head in batch]
         outcomes = self._try(batch, watch, tally)
         if len(batch) > 1:
             # What a few requests are too much for together, memory for one, each may have alone. So nobody's size fails
@@ -112,18 +123,42 @@ class TritonPythonModel:
         return outcomes
 
     def _try(self, batch: list[gating.Request], watch: Stopwatch, tally: gating.Tally) -> list[Any]:
-        # A client's tensor may lie in a GPU's memory even where the gate does not.
-        on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
         try:
             return gating.run(
                 batch,
-                detect=partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
-                segment=partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
-                xp=np if on_host else cupy,
+                *self._networks(watch),
+                xp=self._array_module(batch),
                 tally=tally,
+                reliability=self._reliability,
             )
         except Exception as error:
             return [gating.without_frames(error)] * len(batch)
+
+    def _try_head(self, head: heads.Head, watch: Stopwatch, tally: gating.Tally) -> Any:
+        try:
+            return heads.run(
+                head,
+                *self._networks(watch),
+                self._neighbours,
+                at_once=self._rows_at_once,
+                xp=self._array_module([head.request]),
+                tally=tally,
+                reliability=self._reliability,
+            )
+        except Exception as error:
+            return gating.without_frames(error)
+
+    def _networks(self, watch: Stopwatch) -> tuple[Any, Any]:
+        """The detector and the segmenter, as functions of slices."""
+        return (
+            partial(_infer, watch, self._version, "detector", gating.TUMOR_PROBABILITY),
+            partial(_infer, watch, self._version, "segmenter", gating.MASK_PROBABILITY),
+        )
+
+    def _array_module(self, batch: list[gating.Request]) -> Any:
+        # A client's tensor may lie in a GPU's memory even where the gate does not.
+        on_host = self._device is None and all(isinstance(request.images, np.ndarray) for request in batch)
+        return np if on_host else cupy
 
     def _send(self, request: Any, outcome: dict[str, gating.Array] | Exception) -> str:
         """Answers a request; returns the outcome, or what kept it from being sent, as the counters have it."""
@@ -152,24 +187,33 @@ class TritonPythonModel:
             self._counters.requests.add(amount, name)
         self._counters.slices.add(tally.opened, "opened")
         self._counters.slices.add(tally.shut, "shut")
-        if tally.rows:
+        self._counters.suspicious.add(tally.suspicious)
+        if tally.rows and self._neighbours is None:
             self._counters.batch_rows.add(tally.rows)
         for stage, seconds in watch.seconds.items():
             self._counters.seconds.add(seconds, stage)
 
-    def _read(self, request: Any) -> gating.Request | Exception:
+    def _read(self, request: Any) -> gating.Request | heads.Head | Exception:
         try:
-            return gating.Request(
-                images=gating.slices_of(_array(pb_utils.get_input_tensor_by_name(request, "image"))),
-                settings=self._operating_point.updated(_parameters(request)),
-                outputs=frozenset(request.requested_output_names()),
-                is_cancelled=request.is_cancelled,
-                # At the start a probe asks for a mask of a slice that shows nothing.
-                is_counted=_id_of(request) != PROBE_ID,
-            )
+            image = _array(pb_utils.get_input_tensor_by_name(request, "image"))
+            if self._neighbours is None:
+                return self._request(request, gating.slices_of(image), _parameters(request))
+            parameters, context = heads.split_context(_parameters(request))
+            read = self._request(request, image, parameters)
+            return heads.head_of(read, context=context, spacing_mm=_spacing(request))
         except Exception as error:
             # Whatever it is, it belongs to this request and to no other.
             return gating.without_frames(error)
+
+    def _request(self, request: Any, images: gating.Array, parameters: dict[str, Any]) -> gating.Request:
+        return gating.Request(
+            images=images,
+            settings=self._operating_point.updated(parameters),
+            outputs=frozenset(request.requested_output_names()),
+            is_cancelled=request.is_cancelled,
+            # At the start a probe asks for a mask of a slice that shows nothing.
+            is_counted=_id_of(request) != PROBE_ID,
+        )
 
 
 def _is_timed(name: str, outcome: dict[str, gating.Array] | Exception) -> bool:
@@ -224,8 +268,20 @@ def _rows_at_once(config: dict[str, Any]) -> int:
     return int(text)
 
 
-def _rows(read: gating.Request | Exception) -> int:
-    return len(read.images) if isinstance(read, gating.Request) else 0
+def _rows(read: gating.Request | heads.Head | Exception) -> int:
+    match read:
+        case gating.Request():
+            return len(read.images)
+        case heads.Head():
+            return len(read.request.images)
+        case _:
+            return 0
+
+
+def _spacing(request: Any) -> float | None:
+    """The distance between a head's slices in mm; None where the client does not say."""
+    tensor = pb_utils.get_input_tensor_by_name(request, "slice_spacing_mm")
+    return None if tensor is None else float(_array(tensor)[0])
 
 
 def _infer(watch: Stopwatch, version: str, stage: str, output: str, images: gating.Array) -> gating.Array:

@@ -25,11 +25,19 @@ TUMOR_MASK = "tumor_mask"
 MASK_PROBABILITY = "mask_probability"
 SEGMENTED = "segmented"
 THRESHOLDS = "thresholds"
+CERTAINTY = "certainty"
+RELIABILITY = "reliability"
 
 GATE_MODES = ("auto", "always", "never")
 
 SLICE = (256, 256, 3)
 """The shape of a slice."""
+
+STRICT, LAX = 0.7, 0.1
+"""Probabilities from which a pixel is inside a strict and a lax outline; `certainty` holds one against the other."""
+
+UNKNOWN = (0.0,) * 5
+"""The reliability of masks of which nobody measured it."""
 
 Array = Any
 """A NumPy array, or a CuPy one on a GPU."""
@@ -97,6 +105,27 @@ def read_operating_point(path: Path) -> Settings:
         if missing := [name for name in thresholds if name not in document]:
             raise InvalidValueError(f"{' and '.join(missing)} missing")
         return Settings(**{name: _checked(name, document[name]) for name in thresholds})
+    except ValueError as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+
+
+def read_reliability(path: Path) -> tuple[float, ...]:
+    """Reads what masks are worth: the least certainty, and the bounds of true volumes; `UNKNOWN` where it is not there.
+
+    Raises:
+        InvalidValueError: the file is not JSON, or a number is missing or makes no sense; names the file.
+        OSError: the file cannot be read.
+    """
+    try:
+        found = read_object(path.read_text(encoding="utf-8")).get("reliability")
+        if found is None:
+            return UNKNOWN
+        numbers = [found["limit"], *found["certain"], *found["uncertain"]]
+        if len(numbers) != len(UNKNOWN) or not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise InvalidValueError(f"reliability: expected {len(UNKNOWN)} numbers from 0, found {numbers}")
+        return tuple(float(number) for number in numbers)
+    except (KeyError, TypeError) as error:
+        raise InvalidValueError(f"{path}: reliability: expected limit, certain and uncertain") from error
     except ValueError as error:
         raise InvalidValueError(f"{path}: {error}") from error
 
@@ -177,13 +206,13 @@ class Request:
     @property
     def needs_detector(self) -> bool:
         """Whether an output depends on what the detector says."""
-        told = self.outputs - {THRESHOLDS}
+        told = self.outputs - {THRESHOLDS, RELIABILITY}
         return TUMOR_PROBABILITY in told or (self.settings.gate == "auto" and bool(told))
 
     @property
     def needs_segmenter(self) -> bool:
         """Whether slices that pass are to be segmented."""
-        return not self.outputs.isdisjoint((TUMOR_MASK, MASK_PROBABILITY))
+        return not self.outputs.isdisjoint((TUMOR_MASK, MASK_PROBABILITY, CERTAINTY))
 
 
 @dataclass
@@ -194,11 +223,13 @@ class Tally:
         rows: how many there are.
         opened: how many of those that a mask was asked for the segmenter was to see.
         shut: how many of them it was not.
+        suspicious: how many of those opened did so by their probability, and have an empty mask.
     """
 
     rows: int = 0
     opened: int = 0
     shut: int = 0
+    suspicious: int = 0
 
 
 def grouped(rows: Sequence[int], at_once: int) -> list[range]:
@@ -226,6 +257,7 @@ def run(
     segment: Callable[[Array], Array],
     xp: ModuleType = np,
     tally: Tally | None = None,
+    reliability: Sequence[float] = UNKNOWN,
 ) -> list[dict[str, Array] | Exception]:
     """Answers several requests with at most one call of each network.
 
@@ -235,6 +267,7 @@ def run(
         segment: slices to mask probabilities, FP32 [rows, 256, 256].
         xp: the array module that the batch is worked on with, `numpy` or `cupy`.
         tally: is added to.
+        reliability: see `read_reliability`; it is told as it is.
 
     Returns:
         For every request the outputs that it asked for, by name, or the exception that failed it: `CancelledError`, or
@@ -256,6 +289,7 @@ def run(
     passed = opened[:, 0] & wanted
     thresholds = batch.rows_with([(r.settings.detection_threshold, r.settings.mask_threshold) for r in requests])
     outputs = {TUMOR_PROBABILITY: probability, SEGMENTED: opened, THRESHOLDS: thresholds}
+    outputs[RELIABILITY] = batch.rows_with([tuple(reliability)] * len(requests))
     if wanted.any():
         mask_probability = xp.zeros(batch.images.shape[:3], np.float32)
         batch.ask(segment, passed, answers=mask_probability)
@@ -263,15 +297,30 @@ def run(
         # A threshold of 0 is reached by pixels that nobody looked at.
         mask &= xp.asarray(passed)[:, np.newaxis, np.newaxis]
         outputs |= {TUMOR_MASK: mask.view(np.uint8), MASK_PROBABILITY: mask_probability}
+        if any(CERTAINTY in request.outputs for request in requests):
+            outputs[CERTAINTY] = _certainty(mask_probability, mask, xp)
     if tally is not None:
         answered = batch.rows_of(lambda request: request.is_counted)
         tally.rows += int(answered.sum())
         tally.opened += int((answered & passed).sum())
         tally.shut += int((answered & wanted & ~passed).sum())
+        # Where the gate was told `always`, an empty mask is nothing odd.
+        judged = np.flatnonzero(passed & batch.rows_of(lambda each: each.is_counted and each.settings.gate == "auto"))
+        if judged.size:
+            outlined = mask[xp.asarray(judged)].any(axis=(1, 2)).sum()
+            tally.suspicious += judged.size - int(outlined)
     return [
         batch.errors.get(index) or {name: array[rows] for name, array in outputs.items() if name in request.outputs}
         for index, (request, rows) in enumerate(zip(requests, batch.slices, strict=True))
     ]
+
+
+def _certainty(probability: Array, mask: Array, xp: ModuleType) -> Array:
+    """Returns FP32 [rows, 1]: how well a strict outline agrees with a lax one, 0 where nothing is outlined."""
+    strict = (probability >= np.float32(STRICT)).sum(axis=(1, 2))
+    lax = (probability >= np.float32(LAX)).sum(axis=(1, 2))
+    agreement = xp.where(mask.any(axis=(1, 2)), strict / xp.maximum(lax, 1), 0.0)
+    return agreement.astype(np.float32)[:, np.newaxis]
 
 
 class _Batch:

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 OUTPUTS = frozenset(
-    (gating.TUMOR_PROBABILITY, gating.TUMOR_MASK, gating.MASK_PROBABILITY, gating.SEGMENTED, gating.THRESHOLDS)
+    (
+        gating.TUMOR_PROBABILITY,
+        gating.TUMOR_MASK,
+        gating.MASK_PROBABILITY,
+        gating.SEGMENTED,
+        gating.THRESHOLDS,
+        gating.CERTAINTY,
+        gating.RELIABILITY,
+    )
 )
 SETTINGS = gating.Settings(detection_threshold=0.5, mask_threshold=0.5)
 PROBABILITY = np.array([[0.9], [0.8], [0.1]], np.float32)
@@ -36,21 +44,28 @@ def rehearse(xp: ModuleType, passed_on: Callable[[gating.Array], gating.Array]) 
         Exception: whatever the array module raises.
     """
     slices = np.random.default_rng(0).integers(0, 256, (len(PROBABILITY), *gating.SLICE), np.uint8)
-    expected = _answers(slices, np, lambda array: array)
+    expected, counts = _answers(slices, np, lambda array: array)
     # As they come from a client by way of the host's memory, and as they come by CUDA shared memory.
     for images in (slices, xp.asarray(slices)):
-        for found, right in zip(_answers(images, xp, passed_on), expected, strict=True):
+        answers, counted = _answers(images, xp, passed_on)
+        for found, right in zip(answers, expected, strict=True):
             for name, array in right.items():
                 answer = found[name] if isinstance(found[name], np.ndarray) else xp.asnumpy(found[name])
-                if not np.array_equal(answer, array):
+                # A sum depends on the order in which it is added up.
+                if not (
+                    np.allclose(answer, array, atol=1e-5) if name == gating.CERTAINTY else np.array_equal(answer, array)
+                ):
                     raise RuntimeError(f"its '{name}' of some slices is not NumPy's")
+        if counted != counts:
+            raise RuntimeError(f"its count of some slices is not NumPy's: {counted}, expected {counts}")
 
 
 def _answers(
     images: gating.Array, xp: ModuleType, passed_on: Callable[[gating.Array], gating.Array]
-) -> list[dict[str, gating.Array]]:
-    """The answers to two requests that are joined, of one slice and of two."""
+) -> tuple[list[dict[str, gating.Array]], gating.Tally]:
+    """The answers to two requests that are joined, of one slice and of two, and what was counted of them."""
     masks = np.random.default_rng(1).random((2, *gating.SLICE[:2]), np.float32)
+    masks[1] = 0
 
     def detect(batch: gating.Array) -> gating.Array:
         passed_on(batch)
@@ -61,9 +76,9 @@ def _answers(
         return passed_on(xp.asarray(masks))
 
     requests = [gating.Request(images[rows], SETTINGS, OUTPUTS) for rows in (slice(0, 1), slice(1, 3))]
-    answers = []
-    for answer in gating.run(requests, detect, segment, xp):
+    answers, tally = [], gating.Tally()
+    for answer in gating.run(requests, detect, segment, xp, tally):
         if isinstance(answer, Exception):
             raise answer
         answers.append(answer)
-    return answers
+    return answers, tally
