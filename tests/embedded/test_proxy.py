@@ -22,6 +22,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gliogate import TLS, Client, contract
 from gliogate.embedded import EmbeddedServer
+from gliogate.embedded.proxy.bodies import JSON_BYTES
 from gliogate.embedded.proxy.main import TRIMS_EVERY_S
 from gliogate.embedded.proxy.settings import MESSAGE_BYTES
 from gliogate.errors import AuthenticationError, ServerUnavailableError
@@ -277,6 +278,7 @@ def test_json_that_is_wrong_is_a_400_with_the_reason(tiny_server, body, reason):
         pytest.param({"Content-Encoding": "gzip"}, lambda: b"no gzip", 400, id="no gzip"),
         pytest.param({"Content-Encoding": "br"}, lambda: b"{}", 415, id="another encoding"),
         pytest.param({"Content-Length": str(2**40)}, bytes, 413, id="a large one"),
+        pytest.param({}, lambda: b" " * (JSON_BYTES + 1), 413, id="as JSON"),
         pytest.param({"Content-Length": "-1"}, bytes, 411, id="a negative length"),
         pytest.param({"Inference-Header-Content-Length": "7"}, lambda: b"{}", 400, id="too long a header"),
         pytest.param({"Inference-Header-Content-Length": "-7"}, lambda: b"{}", 400, id="a negative header"),
