@@ -25,7 +25,7 @@ from gliogate.base import (
     tells_all,
 )
 from gliogate.connection import Connection, ConnectionOptions
-from gliogate.contract import NEEDED, VOLUME, Model
+from gliogate.contract import MODELS, NEEDED, VOLUME, Model
 from gliogate.errors import ClientClosedError, ForeignLoopError, GliogateError
 from gliogate.images import Picture
 from gliogate.parts import IN_FLIGHT as PARTS_IN_FLIGHT
@@ -112,8 +112,13 @@ class AsyncClient(BaseClient):
         self._check_usable()
         operating_point = await self._ask(OperatingPointRequest())
         triton, asked = self._triton, self._question()
-        names = [model.name for model in NEEDED]
         try:
+            names = [
+                model.name
+                for model in MODELS
+                if model in NEEDED
+                or (await _read(triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked))).ready
+            ]
             return server_info(
                 await _read(triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked)),
                 [

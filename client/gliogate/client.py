@@ -26,7 +26,7 @@ from gliogate.base import (
     tells_all,
 )
 from gliogate.connection import ConnectionOptions
-from gliogate.contract import NEEDED, VOLUME, Model
+from gliogate.contract import MODELS, NEEDED, VOLUME, Model
 from gliogate.errors import ClientClosedError, GliogateError
 from gliogate.images import Picture
 from gliogate.parts import IN_FLIGHT as PARTS_IN_FLIGHT
@@ -150,8 +150,12 @@ class Client(BaseClient):
         """
         operating_point = self._receive(self._send(OperatingPointRequest()))
         triton, asked = self._triton, self._question()
-        names = [model.name for model in NEEDED]
         try:
+            names = [
+                model.name
+                for model in MODELS
+                if model in NEEDED or triton.ModelReady(service_pb2.ModelReadyRequest(name=model.name), **asked).ready
+            ]
             return server_info(
                 triton.ServerMetadata(service_pb2.ServerMetadataRequest(), **asked),
                 [triton.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), **asked) for name in names],

@@ -165,7 +165,7 @@ class ModelInfo:
     Attributes:
         name: of the model.
         versions: those that are served; a request gets the highest.
-        max_batch_size: slices that one request may hold.
+        max_batch_size: slices that one request may hold; 0 of a model whose request is one head.
         max_queue_size: requests that may wait before others are refused; 0 is any number.
     """
 
@@ -194,7 +194,7 @@ class ServerInfo:
 
     Attributes:
         version: Triton's.
-        models: gliogate's, in the order detector, segmenter, gate.
+        models: gliogate's, in the order detector, segmenter, gate, and the gate of whole heads where the server has it.
         operating_point: of the gate's newest version.
     """
 

@@ -32,7 +32,7 @@ from gliogate.contract import (
     GATE_MODES,
     MASK_PROBABILITY,
     MASK_THRESHOLD,
-    NEEDED,
+    MODELS,
     QUEUE_SIZE,
     RELIABILITY,
     SEGMENTED,
@@ -63,7 +63,7 @@ WORTH = (0.8, 0.8, 1.2, 0.5, 2.0)
 
 SERVER = ServerInfo(
     "0.0.0",
-    tuple(ModelInfo(model.name, ("1",), 32, QUEUE_SIZE) for model in NEEDED),
+    tuple(ModelInfo(model.name, ("1",), 32, QUEUE_SIZE) for model in MODELS),
     OperatingPoint(THRESHOLD, THRESHOLD),
 )
 """What the fake server says of itself."""

@@ -473,7 +473,7 @@ def server_info(
 
     Args:
         server: a ServerMetadataResponse.
-        models: a ModelMetadataResponse for each of `contract.MODELS`.
+        models: a ModelMetadataResponse for each of `contract.MODELS` that is there.
         configs: a ModelConfigResponse for each.
         operating_point: the gate's.
         url: the server's address.

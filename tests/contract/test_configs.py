@@ -121,13 +121,13 @@ def test_a_gpu_changes_where_and_how_it_runs_and_nothing_else(model):
 
 
 @pytest.mark.parametrize("model", contract.MODELS, ids=lambda model: model.name)
-def test_a_part_of_a_gpu_has_one_instance_of_each_and_differs_in_nothing_else(model):
+def test_a_part_of_a_gpu_has_one_instance_of_what_is_on_it_and_differs_in_nothing_else(model):
     whole, part = (read(REPOSITORY / model.name / "configs" / f"{name}.pbtxt") for name in ("gpu", "gpu_share"))
 
-    # Of the model for heads there is one anyway: it takes the memory of a head.
-    many = 1 if model is contract.VOLUME else 2
-    assert [[group.count for group in config.instance_group] for config in (whole, part)] == [[many], [1]]
-    part.instance_group[0].count = many
+    # The model for heads takes none of the GPU's memory.
+    fewer = 2 if model is contract.VOLUME else 1
+    assert [[group.count for group in config.instance_group] for config in (whole, part)] == [[2], [fewer]]
+    part.instance_group[0].count = 2
     assert whole == part
 
 

@@ -50,6 +50,7 @@ def pod(minutes, name="a", up=None, without=(), **changes):
     """
     usual = {"answered": 600, "failed": 0, "backend": 0, "rejected": 0, "slow": 0, "opened": 150, "shut": 450}
     usual |= {"queue_ms": 5, "pending": 2, "memory": 0.5, "probed": 0, "probes_failed": 0, "given_up": 0}
+    usual |= {"heads": 1, "heads_queue_ms": 5, "heads_pending": 0, "heads_rejected": 0}
     assert changes.keys() <= usual.keys()
     of = usual | changes
     gate, triton = "gliogate_requests_total", 'nv_inference_request_failure{model="brain_tumor",'
@@ -64,6 +65,9 @@ def pod(minutes, name="a", up=None, without=(), **changes):
         f'{triton}reason="CANCELED"}}': 100,
         'nv_inference_request_success{model="brain_tumor"}': of["answered"] + of["probed"] + of["probes_failed"],
         'nv_inference_queue_duration_us{model="brain_tumor"}': of["answered"] * of["queue_ms"] * 1000,
+        'nv_inference_request_success{model="brain_volume"}': of["heads"],
+        'nv_inference_queue_duration_us{model="brain_volume"}': of["heads"] * of["heads_queue_ms"] * 1000,
+        'nv_inference_request_failure{model="brain_volume",reason="REJECTED"}': of["heads_rejected"],
         "gliogate_request_seconds_count{}": of["answered"] + of["given_up"],
         'gliogate_request_seconds_bucket{le="2.5"}': of["answered"] + of["given_up"] - of["slow"],
         'gliogate_slices_total{decision="opened"}': of["opened"],
@@ -71,6 +75,7 @@ def pod(minutes, name="a", up=None, without=(), **changes):
     }
     steady = {
         'nv_inference_pending_request_count{model="brain_tumor"}': of["pending"],
+        'nv_inference_pending_request_count{model="brain_volume"}': of["heads_pending"],
         "nv_gpu_memory_used_bytes{}": of["memory"],
         "nv_gpu_memory_total_bytes{}": 1,
     }
@@ -153,6 +158,11 @@ SCENARIOS = {
     "requests wait half a second, for five minutes": spares(5, pod(5, queue_ms=500), QUEUE),
     "the queue is full": fires(HOUR, pod(HOUR, pending=128), REFUSES),
     "requests waited for too long": fires(HOUR, pod(HOUR, rejected=0.6), REFUSES),
+    "the queue of heads is full": fires(HOUR, pod(HOUR, heads_pending=16), REFUSES),
+    "heads waited for too long": fires(HOUR, pod(HOUR, heads_rejected=0.6), REFUSES),
+    "heads alone are asked about, and wait": fires(
+        HOUR, pod(HOUR, answered=0, opened=150, heads=6, heads_queue_ms=900), QUEUE
+    ),
     "half of the queue is full": spares(HOUR, pod(HOUR, pending=64), REFUSES),
     "the gate opens for nearly all": fires(6 * HOUR, pod(6 * HOUR, opened=540, shut=60), RATE),
     "the gate opens for all of a few": spares(6 * HOUR, pod(6 * HOUR, opened=2, shut=0), RATE),

@@ -7,7 +7,7 @@ import re
 import promql_parser
 import pytest
 
-from gliogate.contract import ENSEMBLE, MODELS
+from gliogate.contract import ENSEMBLE, MODELS, VOLUME
 
 GPU_METRICS = {
     "nv_gpu_memory_total_bytes",
@@ -144,13 +144,14 @@ def test_every_alert_has_a_runbook(rules, chart_folder):
     assert alerts == set(re.findall(r"^### (Gliogate\w+)$", page, re.MULTILINE))
 
 
-def test_the_queue_holds_what_the_alert_takes_it_to(shipped_repository, chart):
+@pytest.mark.parametrize(("gate", "value"), [(ENSEMBLE, "queueCapacity"), (VOLUME, "volumeQueueCapacity")])
+def test_the_queue_holds_what_the_alert_takes_it_to(shipped_repository, chart, gate, value):
     """In the configurations of every profile."""
-    configs = [*(shipped_repository / ENSEMBLE.name).rglob("*.pbtxt")]
+    configs = [*(shipped_repository / gate.name).rglob("*.pbtxt")]
     sizes = [re.findall(r"max_queue_size: (\d+)", file.read_text()) for file in configs]
 
     assert configs
-    assert sizes == [[str(chart.values["monitoring"]["rules"]["queueCapacity"])]] * len(configs)
+    assert sizes == [[str(chart.values["monitoring"]["rules"][value])]] * len(configs)
 
 
 def test_engines_are_cached_on_the_volume(shipped_repository, chart):

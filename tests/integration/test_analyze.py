@@ -29,7 +29,7 @@ from gliogate import (
     OperatingPoint,
     ServerUnavailableError,
 )
-from gliogate.contract import NEEDED, SEGMENTER
+from gliogate.contract import MODELS, SEGMENTER
 from gliogate.embedded import EmbeddedServer
 from gliogate.runs import analyze_scans
 from gliogate.scans import Scan
@@ -193,10 +193,10 @@ def test_the_server_says_what_it_serves(client):
     info = client.server_info()
 
     assert info.version.count(".") == 2
-    assert [model.name for model in info.models] == [model.name for model in NEEDED]
+    assert [model.name for model in info.models] == [model.name for model in MODELS]
     assert {model.versions for model in info.models} == {("1",)}
-    assert {model.max_batch_size for model in info.models} == {32}
-    assert info.models[-1].max_queue_size == 128
+    assert [model.max_batch_size for model in info.models] == [32, 32, 32, 0]
+    assert [model.max_queue_size for model in info.models[2:]] == [128, 16]
     assert info.operating_point == OperatingPoint(detection_threshold=0.5, mask_threshold=0.5)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from gliogate.cli.options import add_server_options, server_of
 from gliogate.client import Client
 from gliogate.connection import DEFAULT_URL, Connection
+from gliogate.contract import ENSEMBLE
 from gliogate.errors import EmbeddedServerError, GliogateError, MissingExtraError, ServerUnavailableError
 from gliogate.installed import EXTRAS, has_triton, install_command, missing_modules
 from gliogate.phantom import make_phantoms
@@ -154,7 +155,8 @@ def _examine_server(server: Server) -> Finding:
     except GliogateError as error:
         return Finding(subject, "failed", str(error))
     models = ", ".join(f"{model.name} {' '.join(model.versions)}" for model in info.models)
-    limits = f"up to {info.models[-1].max_queue_size} requests wait"
+    [waiting] = [model.max_queue_size for model in info.models if model.name == ENSEMBLE.name]
+    limits = f"up to {waiting} requests wait"
     gate = f"the gate opens from {info.operating_point.detection_threshold:g}"
     details = f"Triton {info.version}; {models}; {limits}; {gate}; a detection took {1000 * latency_s:.0f} ms"
     return Finding(subject, "ok", details)

@@ -405,9 +405,14 @@ label_replace(label_replace({{ index . 1 }}, "pod", "$1", "exported_pod", "(.+)"
 and on (namespace, pod) up{ {{- include "gliogate.series" (index . 0) }}}
 {{- end -}}
 
+{{/* The models that clients ask, as a label of Triton's metrics: the gate of slices and the gate of whole heads. */}}
+{{- define "gliogate.gates" -}}
+model=~"brain_tumor|brain_volume"
+{{- end -}}
+
 {{/* Requests in flight by pod, by Little's law: the seconds that requests took in a second. */}}
 {{- define "gliogate.inFlight" -}}
-sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gliogate.series" . }},model="brain_tumor"}[1m])) / 1e6
+sum by (namespace, pod) (rate(nv_inference_request_duration_us{ {{- include "gliogate.series" . }},{{ include "gliogate.gates" . }}}[1m])) / 1e6
 {{- end -}}
 
 {{/* A duration as Go writes it, 2160h or 1m30s, in milliseconds. */}}
@@ -557,7 +562,7 @@ yes
 
 {{/* How long a request waits, in milliseconds. Takes a list: the root, the window, labels to keep. 0 where there are none. */}}
 {{- define "gliogate.queueMs" -}}
-{{- $selector := printf "{%s,model=\"brain_tumor\"}[%s]" (include "gliogate.series" (index . 0)) (index . 1) -}}
+{{- $selector := printf "{%s,%s}[%s]" (include "gliogate.series" (index . 0)) (include "gliogate.gates" .) (index . 1) -}}
 {{- $by := "" -}}
 {{- with index . 2 -}}{{- $by = printf " by (%s) " . -}}{{- end -}}
 sum{{ $by }}(rate(nv_inference_queue_duration_us{{ $selector }})) / clamp_min(sum{{ $by }}(rate(nv_inference_request_success{{ $selector }})), 1e-3) / 1e3
@@ -572,7 +577,7 @@ the gate sees it, the gate cannot count. A sum of something that is not there wo
 {{- $series := include "gliogate.series" (index . 0) -}}
 {{- $window := index . 1 -}}
 {{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=~\"failed|unavailable\"}[%s]))" $series $window -}}
-{{- $triton := printf "sum(rate(nv_inference_request_failure{%s,model=\"brain_tumor\",reason!=\"CANCELED\"}[%s]))" $series $window -}}
+{{- $triton := printf "sum(rate(nv_inference_request_failure{%s,%s,reason!=\"CANCELED\"}[%s]))" $series (include "gliogate.gates" .) $window -}}
 {{- printf "((%s or vector(0)) + (%s or vector(0)))" $gate $triton -}}
 {{- end -}}
 
@@ -596,7 +601,7 @@ and {{ include "gliogate.failed" $long }} * {{ index . 3 }} >= {{ $rules.leastFa
 {{- $window := index . 1 -}}
 {{- $failed := include "gliogate.failed" . -}}
 {{- $gate := printf "sum(rate(gliogate_requests_total{%s,outcome=\"answered\"}[%s]))" $series $window -}}
-{{- $triton := printf "sum(rate(nv_inference_request_success{%s,model=\"brain_tumor\"}[%s]))" $series $window -}}
+{{- $triton := printf "sum(rate(nv_inference_request_success{%s,%s}[%s]))" $series (include "gliogate.gates" .) $window -}}
 {{ $failed }} / clamp_min({{ $failed }} + ({{ $gate }} or {{ $triton }} or vector(0)), 1e-3)
 {{- end -}}
 
