@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS, IMAGE, SLICE_SIZE
 from gliogate.errors import ImageError
+from gliogate.intensity import value_range
 from gliogate.picture_size import picture_size
 
 Picture = str | os.PathLike[str] | NDArray[Any]
@@ -26,9 +27,6 @@ Picture = str | os.PathLike[str] | NDArray[Any]
 
 EXTENSIONS: Final = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
 """Extensions of the files that can be read, in lower case; a file's own may be in upper case."""
-
-WHITE_PERCENTILE: Final = 99.9
-"""The percentile of a channel that becomes white, so that a few hot pixels do not darken all others."""
 
 MAX_PIXELS: Final = 2**25
 """Pixels of a file, some 5,800 x 5,800: held against what it declares, before any memory is asked for. Color of 16 bits
@@ -88,7 +86,8 @@ def load_picture(picture: Picture) -> NDArray[np.uint8]:
     """Makes any picture 8-bit and three-channel, on its own grid.
 
     uint8 is taken as it is. Every wider type is mapped linearly, channel by channel, so that the channel's minimum
-    becomes 0 and its 99.9th percentile (its maximum, where those two are equal) 255; a constant channel becomes 0.
+    becomes 0 and its 99.9th percentile (its maximum, where those two are equal) 255, without burned-in marks; see
+    `gliogate.intensity`. A constant channel becomes 0.
     A grey picture stands in all three channels. The channels of a color file are red, green, blue = pre-contrast,
     FLAIR, post-contrast; an opaque alpha channel of a file is dropped.
 
@@ -276,10 +275,10 @@ def _finite(planes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _rescale(plane: NDArray[np.float64]) -> NDArray[np.uint8]:
-    black, white = plane.min(), np.percentile(plane, WHITE_PERCENTILE)
-    if white <= black:
-        white = plane.max()
+    black, white, outside, _ = value_range(plane)
     scaled: NDArray[np.float64] = plane - black
+    if outside is not None:
+        scaled[plane == outside] = 0
     scaled /= white - black if white > black else 1
     np.clip(scaled, 0, 1, out=scaled)
     scaled *= 255

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,11 +12,17 @@ from gliogate.errors import ImageError
 from gliogate.volumes.dicom_file import DicomFile, Frame, is_dicom, quiet_pydicom, series_uids
 from gliogate.volumes.dicom_place import place_frames, refuse_mixed
 from gliogate.volumes.entries import Entry, open_entries
+from gliogate.volumes.layout import plane_across
 from gliogate.volumes.limits import MAX_SLICES, check_shape
 from gliogate.volumes.sequences import Kind, Picked, Sequence3, pick, recognise
 from gliogate.volumes.volume import Range, Series, Volume, combine, to_finite_float32
 
 _IDENTITY: Final = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+_DIRECTIONS_APART: Final = 0.1
+"""By how much cosines of directions differ that are not meant to be the same; less is an error in one."""
+
+_ECHOES_APART_MS: Final = 1.0
 
 Choice = str | Mapping[Sequence3, str]
 """A series by its SeriesInstanceUID, SeriesNumber or SeriesDescription; or one for each sequence."""
@@ -42,7 +48,12 @@ def read_dicom(path: Path, choice: Choice | None = None, *, window: bool = False
         if broken and chosen.notes:
             raise broken[0].error  # It may be FLAIR that is broken.
         left_out = _leave_out(broken, chosen.sequences.values(), path)
-        volume = combine({kind: _load(one, window=window) for kind, one in chosen.sequences.items()})
+        try:
+            volume = combine({kind: _load(one, window=window) for kind, one in chosen.sequences.items()})
+        except ImageError as error:
+            if parts := [str(one) for one in found if one.part]:
+                raise ImageError(f"{error} (left out of the series: {'; '.join(parts)})") from error
+            raise
     ignored = [str(one) for one in found if one not in chosen.sequences.values()]
     notes = [*volume.notes, *chosen.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else []), *left_out]
     return replace(volume, notes=tuple(notes))
@@ -66,13 +77,20 @@ def read_dicom_series(path: Path, choice: str | None = None, *, window: bool = F
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A series as its headers describe it."""
+    """A series as its headers describe it, or a part of one that holds pictures of several kinds.
+
+    Attributes:
+        uid: its SeriesInstanceUID.
+        files: its files.
+        part: what tells a part from the main one of the series; empty for that.
+    """
 
     uid: str
     files: tuple[DicomFile, ...]
+    part: str = ""
 
     def __str__(self) -> str:
-        frames = sum(file.frame_count for file in self.files)
+        frames = self.frame_count
         number = self._first.text("SeriesNumber") or "-"
         return f"number {number}, {self.description!r}, {frames} slices, {self.uid}"
 
@@ -81,18 +99,62 @@ class _Found:
         return self.files[0]
 
     @property
+    def frame_count(self) -> int:
+        return sum(file.frame_count for file in self.files)
+
+    @property
     def description(self) -> str:
-        return self._first.text("SeriesDescription")
+        described = self._first.text("SeriesDescription")
+        return f"{described}, {self.part}" if self.part else described
 
     @property
     def names(self) -> tuple[str, ...]:
         """What a choice may call it."""
+        if self.part:
+            return (self.description,)
         return self.uid, self._first.text("SeriesNumber"), self.description
 
     @property
     def sequence(self) -> Kind:
+        if self.part:
+            return "derived"
         described = self.description or self._first.text("ProtocolName")
         return recognise(described, contrast_agent=bool(self._first.text("ContrastBolusAgent")))
+
+
+@dataclass(frozen=True, eq=False)
+class _Aspect:
+    """What is the same of all pictures of a stack.
+
+    Attributes:
+        orientation: (2, 3), None where a file does not say it, or has many pictures.
+        echo_ms: 0 then.
+    """
+
+    orientation: NDArray[np.float64] | None = None
+    echo_ms: float = 0.0
+
+    @classmethod
+    def of(cls, file: DicomFile) -> "_Aspect":
+        if file.text("NumberOfFrames") not in ("", "1"):
+            return cls()
+        try:
+            return cls(file.orientation(), file.number("EchoTime", 0))
+        except ImageError:  # Told when the series is read, if it is.
+            return cls()
+
+    def is_like(self, other: "_Aspect") -> bool:
+        return not self.unlike(other)
+
+    def unlike(self, other: "_Aspect") -> str:
+        """In words, how this differs from another; empty where it does not, or is not known to."""
+        ours, theirs = self.orientation, other.orientation
+        if ours is not None and theirs is not None and np.abs(ours - theirs).max() > _DIRECTIONS_APART:
+            own, their = (plane_across(np.cross(*each)) for each in (ours, theirs))
+            return own if own != their else f"orientation {ours.round(2).ravel().tolist()}"
+        if abs(self.echo_ms - other.echo_ms) > _ECHOES_APART_MS:
+            return f"echo time {self.echo_ms:g} ms" if self.echo_ms else "no echo time"
+        return ""
 
 
 class _Broken(NamedTuple):
@@ -106,6 +168,7 @@ def _find_series(entries: Iterable[Entry], path: Path) -> tuple[list[_Found], li
     """Sorts the DICOM pictures among files by series, and the broken ones out; other files are none of ours."""
     files: dict[str, list[DicomFile]] = {}
     broken: list[_Broken] = []
+    entries = list(entries)
     for entry in entries:
         if is_dicom(entry):
             try:
@@ -114,11 +177,33 @@ def _find_series(entries: Iterable[Entry], path: Path) -> tuple[list[_Found], li
                     files.setdefault(file.text("SeriesInstanceUID"), []).append(file)
             except ImageError as error:
                 broken.append(_Broken(entry, error))
+    endings = {PurePath(file.entry.name).suffix for ones in files.values() for file in ones}
+    broken += [
+        _Broken(entry, ImageError(f"{entry.name}: is empty"))
+        for entry in entries
+        if not entry.size and PurePath(entry.name).suffix in endings
+    ]
     if not files and broken:
         raise broken[0].error
     if not files:
         raise ImageError(f"{path}: holds no DICOM pictures")
-    return [_Found(uid, tuple(ones)) for uid, ones in files.items()], broken
+    return [part for uid, ones in files.items() for part in _parts(uid, ones)], broken
+
+
+def _parts(uid: str, files: Sequence[DicomFile]) -> list[_Found]:
+    """Parts a series into pictures of one direction and one echo; the largest, or the first echo, stands for it.
+
+    Scanners put localizers and further echoes beside the pictures that they belong to.
+    """
+    groups: dict[_Aspect, list[DicomFile]] = {}
+    for file in files:
+        own = _Aspect.of(file)
+        groups.setdefault(next((one for one in groups if one.is_like(own)), own), []).append(file)
+    main = max(groups, key=lambda one: (len(groups[one]), -one.echo_ms))
+    return [
+        _Found(uid, tuple(group), "" if one is main else one.unlike(main) or "another part")
+        for one, group in groups.items()
+    ]
 
 
 def _leave_out(broken: Sequence[_Broken], chosen: Collection[_Found], path: Path) -> list[str]:

@@ -343,15 +343,19 @@ class DicomFile:
             file=self,
             index=index,
             position=position if is_placed else None,
-            orientation=self._orientation(plane) if is_placed else None,
+            orientation=self.orientation(plane) if is_placed else None,
             spacing=spacing,
             slope=slope,
             intercept=intercept,
             display=group("FrameVOILUTSequence"),
         )
 
-    def _orientation(self, holder: Any) -> NDArray[np.float64] | None:
-        """(2, 3): the directions of columns and rows in the patient."""
+    def orientation(self, holder: Any = None) -> NDArray[np.float64] | None:
+        """(2, 3): the directions of columns and rows in the patient; None where they are missing.
+
+        Raises:
+            ImageError: they are no two directions.
+        """
         numbers = self.numbers("ImageOrientationPatient", 6, holder)
         if numbers is None:
             return None

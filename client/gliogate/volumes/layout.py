@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Plane = Literal["axial", "coronal", "sagittal"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
+FEW_SLICES: Final = 10
+"""An axis with fewer voxels than one in so many of both others' is the one through the slices, whatever its spacing."""
+
 THICK_SLICE_RATIO: Final = 1.5
 """How much wider than the axial slices' a spacing must be to be that of slices which were acquired across its axis."""
 
@@ -29,16 +32,18 @@ class Layout:
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     @classmethod
-    def of(cls, affine: NDArray[np.float64]) -> Self:
+    def of(cls, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Self:
         """Lays slices into a grid so that they look as radiology shows them.
 
-        Slices are cut across the axis with the widest spacing, for there they were acquired. Where no axis is
-        `THICK_SLICE_RATIO` times as wide as the one nearest to head-foot, they are axial: so the networks know them.
+        Slices are cut across the axis with the widest spacing, for there they were acquired, or across one that has
+        hardly any voxels (`FEW_SLICES`). Where no axis is `THICK_SLICE_RATIO` times as wide as the one nearest to
+        head-foot, they are axial: so the networks know them.
         Slices go from foot to head (coronal ones from back to front, sagittal ones from left to right). Anterior is
         up, in coronal and sagittal slices superior; the patient's right is on the left, in sagittal slices anterior.
 
         Args:
             affine: (4, 4), from the grid's (i, j, k) to mm, RAS+.
+            shape: of the grid, (I, J, K).
         """
         spacing = spacing_of(affine)
         cosines = affine[:3, :3] / spacing
@@ -47,6 +52,9 @@ class Layout:
         widest = int(np.argmax(spacing))
         axial = world.index(2)
         through = widest if spacing[widest] > THICK_SLICE_RATIO * spacing[axial] else axial
+        fewest, *others = np.argsort(shape)
+        if shape[fewest] * FEW_SLICES < min(shape[other] for other in others):
+            through = int(fewest)
         columns, rows = sorted({0, 1, 2} - {through}, key=lambda axis: world[axis])
         axes = (through, rows, columns)
         runs_up = [bool(cosines[world[axis], axis] > 0) for axis in axes]
@@ -71,12 +79,16 @@ class Layout:
 
     def plane(self, affine: NDArray[np.float64]) -> Plane:
         """The anatomical plane that the slices are nearest to."""
-        through = affine[:3, self.axes[0]]
-        return _PLANES[int(np.argmax(np.abs(through)))]
+        return plane_across(affine[:3, self.axes[0]])
 
     @property
     def _flipped(self) -> tuple[int, ...]:
         return tuple(index for index, flip in enumerate(self.flips) if flip)
+
+
+def plane_across(direction: NDArray[np.float64]) -> Plane:
+    """The anatomical plane that a direction (3,), of RAS+ or LPS+, is nearest to being perpendicular to."""
+    return _PLANES[int(np.argmax(np.abs(direction)))]
 
 
 def spacing_of(affine: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from gliogate.contract import CHANNELS
 from gliogate.errors import ImageError
-from gliogate.images import LARGEST_VALUE, WHITE_PERCENTILE
+from gliogate.images import LARGEST_VALUE
+from gliogate.intensity import value_range
 from gliogate.volumes.layout import Layout, Plane, Scalar, spacing_of
 from gliogate.volumes.sequences import CHANNEL_OF, SEQUENCES, Sequence3
 
@@ -55,7 +56,7 @@ class Series:
     @property
     def layout(self) -> Layout:
         """How slices are laid into its grid."""
-        return self.assumed_layout if self.affine is None else Layout.of(self.affine)
+        return self.assumed_layout if self.affine is None else Layout.of(self.affine, self.voxels.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,8 @@ class Volume:
     Attributes:
         slices: uint8 (N, H, W, 3), channels as in `contract.CHANNELS`. 8-bit sources are taken as they are. All others
             are scaled over the whole volume, so that slices stay comparable: the minimum of a sequence became 0, its
-            99.9th percentile 255; or what the window of a DICOM source says, where that was asked for.
+            99.9th percentile 255, without burned-in marks (`gliogate.intensity`); or what the window of a DICOM source
+            says, where that was asked for.
         ranges: the source's values that became 0 and 255, for each channel.
         sequences: those of `contract.CHANNELS` that are in the source; FLAIR stands in for the others.
         layout: how the slices lie in the grid.
@@ -153,13 +155,16 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     flair = series["flair"]
     planes: dict[Sequence3, NDArray[np.uint8]] = {}
     ranges: dict[Sequence3, Range] = {}
+    odd: list[str] = []
     for kind, one in series.items():
         _check_patient(flair, one)
         _check_geometry(flair, one)
-        planes[kind], ranges[kind] = _to_uint8(one.layout.to_slices(one.voxels), one.window)
+        planes[kind], ranges[kind], found = _to_uint8(one.layout.to_slices(one.voxels), one.window)
+        odd += [f"{one.name}: {note}" for note in found]
     missing = [CHANNEL_OF[kind] for kind in SEQUENCES if kind not in series]
     notes = [f"{flair.name}: FLAIR stands in for {' and '.join(missing)}"] if missing else []
     notes += [note for one in series.values() for note in one.notes]
+    notes += odd
     notes += [
         f"{one.name} and {flair.name} have different {field}: are they of one head, at one time?"
         for one in series.values()
@@ -202,12 +207,13 @@ def of_slices(slices: NDArray[Any], *, name: str, source: tuple[Path, ...]) -> V
         ImageError: values are NaN or infinite.
     """
     colored = slices if slices.ndim == 4 else slices[..., np.newaxis]
-    planes, ranges = [], []
+    planes, ranges, odd = [], [], []
     for channel in range(colored.shape[3]):
         values = colored[..., channel]
-        plane, value_range = _to_uint8(values if values.dtype == np.uint8 else to_finite_float32(values, name))
+        plane, plane_range, found = _to_uint8(values if values.dtype == np.uint8 else to_finite_float32(values, name))
         planes.append(plane)
-        ranges.append(value_range)
+        ranges.append(plane_range)
+        odd += [f"{name}: {note}" for note in found if f"{name}: {note}" not in odd]
     if len(planes) == 1:
         planes, ranges = planes * len(CHANNELS), ranges * len(CHANNELS)
     flair = planes[SEQUENCES.index("flair")]
@@ -225,7 +231,7 @@ def of_slices(slices: NDArray[Any], *, name: str, source: tuple[Path, ...]) -> V
         affine=None,
         spacing_mm=None,
         source=source,
-        notes=(*notes, f"{name}: spacing and orientation are unknown"),
+        notes=(*notes, *odd, f"{name}: spacing and orientation are unknown"),
     )
 
 
@@ -247,18 +253,22 @@ def to_finite_float32(values: NDArray[Any], name: str) -> NDArray[np.float32]:
     return result
 
 
-def _to_uint8(values: NDArray[Any], window: Range | None = None) -> tuple[NDArray[np.uint8], Range]:
-    """Scales slices (N, H, W) of finite float32 by one range, the window's or their own; uint8 is taken as it is."""
+def _to_uint8(values: NDArray[Any], window: Range | None = None) -> tuple[NDArray[np.uint8], Range, tuple[str, ...]]:
+    """Scales slices (N, H, W) of finite float32 by one range, the window's or their own; uint8 is taken as it is.
+
+    Returns:
+        The slices, the values that became 0 and 255, and what was found odd of them.
+    """
     if values.dtype == np.uint8:
-        return values, (0.0, 255.0)
-    black, white = window or (float(values.min()), float(np.percentile(values, WHITE_PERCENTILE)))
-    if white <= black and window is None:
-        white = float(values.max())
+        return values, (0.0, 255.0), ()
+    black, white, outside, notes = value_range(values) if window is None else (*window, None, ())
     span = white - black or 1.0
     scaled = np.empty(values.shape, np.uint8)
     for plane, target in zip(values, scaled, strict=True):  # Slice by slice, to need little memory.
         target[:] = np.rint(np.clip((plane.astype(np.float64) - black) / span, 0, 1) * 255)
-    return scaled, (black, white)
+        if outside is not None:
+            target[plane == outside] = 0
+    return scaled, (black, white), notes
 
 
 def _differs(ours: Series, theirs: Series, field: str) -> bool:

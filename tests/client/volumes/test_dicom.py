@@ -418,7 +418,10 @@ def truncate(instances):
         (edit(PixelSpacing=[float("nan"), 1]), "PixelSpacing is .*nan.*, expected 2 finite numbers"),
         (edit(PixelSpacing=[0, 1]), "PixelSpacing is .*, expected spacings above 1e-06 mm"),
         (edit(PixelSpacing=[1]), "PixelSpacing is 1.*, expected 2 finite numbers"),
-        (edit(ImageOrientationPatient=[1, 0, 0, 0, 0, 1]), "ImageOrientationPatient is .* in .*, but .* in"),
+        (
+            edit(ImageOrientationPatient=[1, 0, 0, 0, 0, 1]),
+            "is a slice missing.*left out of the series: .*, coronal', 1",
+        ),
         (edit(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "expected two unit vectors that are perpendicular"),
         (edit(ImagePositionPatient=None), "ImagePositionPatient is .* in .*, but missing"),
         (edit(RescaleSlope=0), "RescaleSlope is 0"),
@@ -641,3 +644,60 @@ def test_a_missing_extra_is_named(tmp_path, instances, monkeypatch):
 
     with pytest.raises(MissingExtraError, match=r"pydicom is not installed .*: pip install 'gliogate\[dicom\]'"):
         read_volume(write_dicom(tmp_path, instances))
+
+
+def test_a_localizer_in_the_series_is_left_out_and_can_be_chosen(tmp_path, instances):
+    localizer = make_instances(HEAD, AFFINE)[0]
+    for instance in instances:
+        instance.SeriesInstanceUID = localizer.SeriesInstanceUID
+    localizer.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    folder = write_dicom(tmp_path / "study", [*instances, localizer])
+
+    volume = read_volume(folder)
+    other = read_volume(folder, series="AX T2 FLAIR, sagittal")
+
+    assert np.array_equal(volume.slices[..., 1], expected(AXIAL))
+    assert any("left out number 1, 'AX T2 FLAIR, sagittal', 1 slices" in note for note in volume.notes)
+    assert len(other.slices) == 1
+    assert other.plane == "sagittal"
+
+
+def test_a_second_echo_in_the_series_is_left_out_and_can_be_chosen(tmp_path, instances):
+    second = make_instances(HEAD, AFFINE)
+    for instance, echo in [(each, 12.5) for each in instances] + [(each, 90.0) for each in second]:
+        instance.SeriesInstanceUID, instance.EchoTime = second[0].SeriesInstanceUID, echo
+    for instance in second:
+        set_pixels(instance, instance.pixel_array // 2)
+    folder = write_dicom(tmp_path / "study", [*second, *instances])
+
+    volume = read_volume(folder)
+    other = read_volume(folder, series="AX T2 FLAIR, echo time 90 ms")
+
+    assert np.array_equal(volume.slices[..., 1], expected(AXIAL))
+    assert any("'AX T2 FLAIR, echo time 90 ms'" in note for note in volume.notes)
+    assert other.ranges[1][1] == pytest.approx(volume.ranges[1][1] / 2, abs=1)
+
+
+def test_one_sagittal_slice_is_a_sagittal_slice(tmp_path, instances):
+    [instance] = instances[:1]
+    instance.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    instance.SliceThickness, instance.SpacingBetweenSlices = 0.9, 0.9
+
+    volume = read_volume(write_dicom(tmp_path / "study", [instance]))
+
+    assert volume.slices.shape[0] == 1
+    assert volume.plane == "sagittal"
+    assert any("slices are sagittal, but the networks know axial ones alone" in note for note in volume.notes)
+
+
+def test_an_empty_file_among_slices_is_named(tmp_path, instances):
+    folder = write_dicom(tmp_path / "study", instances)
+    last = sorted(folder.iterdir())[-1]
+    last.write_bytes(b"")
+
+    with pytest.raises(ImageError, match=rf"{last.name}: is empty"):
+        read_volume(folder)
+
+    last.unlink()
+    (folder / "notes.txt").write_bytes(b"")
+    assert len(read_volume(folder).slices) == len(instances) - 1

@@ -321,7 +321,7 @@ def test_a_gzip_that_is_cut_short_or_none_is_named(tmp_path):
         read_volume(path)
 
     path.write_bytes(b"no gzip at all")
-    with pytest.raises(ImageError, match=r"head\.nii\.gz: cannot be read: Not a gzipped file"):
+    with pytest.raises(ImageError, match=r"head\.nii\.gz: sizeof_hdr is \d+, expected 348 or 540: no NIfTI"):
         read_volume(path)
 
 
@@ -343,3 +343,48 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 
     with pytest.raises(MissingExtraError, match=r"nibabel is not installed .*: pip install 'gliogate\[nifti\]'"):
         read_volume(path)
+
+
+def test_nan_around_the_head_is_black(tmp_path):
+    voxels = HEAD.astype(np.float32)
+    voxels[0, 0], voxels[:, :, 0][[0, -1]] = np.nan, np.nan
+
+    volume = read_volume(write_nifti(tmp_path / "head.nii", voxels))
+
+    assert any("NaN around the head" in note for note in volume.notes)
+    assert volume.ranges[1][0] == np.nanmin(voxels)
+
+
+def _patched(path, offset, data):
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+def test_an_sform_of_zeros_yields_to_the_qform(tmp_path):
+    image = nibabel.Nifti1Image(HEAD, RAS)
+    image.set_qform(RAS, 1)
+    nibabel.save(image, tmp_path / "head.nii")
+
+    volume = read_volume(_patched(tmp_path / "head.nii", 280, bytes(48)))
+
+    assert np.allclose(volume.affine, RAS, atol=1e-4)
+    assert any("srow is 0, though sform_code is not" in note for note in volume.notes)
+
+
+def test_an_sform_that_pixdim_contradicts_is_told(tmp_path):
+    steps = np.array([[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0]], "<f4").tobytes()
+
+    volume = read_volume(_patched(write_nifti(tmp_path / "head.nii", HEAD), 280, steps))
+
+    assert volume.spacing_mm == (1, 1, 1)
+    assert any("srow says 1 x 1 x 1 and pixdim" in note for note in volume.notes)
+
+
+@pytest.mark.parametrize("name", ["head.nii", "head.nii.gz"])
+def test_what_is_packed_is_told_by_its_bytes(tmp_path, name):
+    plain = write_nifti(tmp_path / "plain.nii", HEAD)
+    (tmp_path / name).write_bytes(plain.read_bytes() if name.endswith("gz") else gzip.compress(plain.read_bytes()))
+
+    assert np.array_equal(read_volume(tmp_path / name).slices, read_volume(plain).slices)
