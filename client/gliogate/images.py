@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gliogate.contract import CHANNELS, IMAGE, SLICE_SIZE
 from gliogate.errors import ImageError
 from gliogate.intensity import value_range
-from gliogate.picture_size import picture_size
+from gliogate.picture_size import PictureSize, picture_size
 
 Picture = str | os.PathLike[str] | NDArray[Any]
 """A file's path, or an array (H, W), (H, W, 1) or (H, W, 3)."""
@@ -36,6 +36,11 @@ LARGEST_VALUE: Final = 1e30
 """What a pixel or voxel may hold: far more than any scanner's, and little enough to reckon with in 32 bits."""
 
 _EXPECTED: Final = f"expected (H, W), (H, W, 1) or (H, W, {len(CHANNELS)})"
+_JPEG: Final = b"\xff\xd8"
+_HOW: Final = cv2.IMREAD_UNCHANGED
+_HOW_JPEG: Final = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+"""As the other, and turned as EXIF says: viewers show it so."""
+
 _PNG_END: Final = b"IEND\xaeB`\x82"
 
 
@@ -131,7 +136,8 @@ def declared_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: as `read_pixels`.
     """
-    return _declared_size(_read_bytes(path))
+    size = _declared_size(_read_bytes(path))
+    return size.height, size.width
 
 
 def _refuse_folder(path: Path) -> None:
@@ -183,14 +189,14 @@ def _read_npy(path: Path) -> NDArray[Any]:
     return np.array(array)
 
 
-def _declared_size(data: bytes) -> tuple[int, int]:
+def _declared_size(data: bytes) -> PictureSize:
     size = picture_size(data)
     if size is None:
         raise ImageError("is damaged, cut short, or no picture at all: expected BMP, JPEG, PNG or TIFF")
     if size.pages > 1:
         raise ImageError(f"has {size.pages} pages: read them and give each to analyze_many as an array")
     _check_size(size.height, size.width)
-    return size.height, size.width
+    return size
 
 
 def _check_size(height: int, width: int) -> None:
@@ -199,15 +205,18 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _decode(data: bytes) -> NDArray[Any]:
-    _declared_size(data)
+    declared = _declared_size(data)
     # libpng tells the terminal, past every logger, that a file is cut short: do not let it find out.
     cut_short = data.startswith(b"\x89PNG") and _PNG_END not in data
     pixels = None
     if not cut_short:
         with _silent_opencv():
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _HOW_JPEG if data[:2] == _JPEG else _HOW)
     if pixels is None:
         raise ImageError("is damaged, cut short, or no picture at all")
+    # OpenCV inverts such a TIFF only where it has 8 bits.
+    if declared.is_white_zero and pixels.dtype.kind == "u" and pixels.dtype != np.uint8:
+        pixels = ~pixels
     return pixels
 
 

@@ -15,15 +15,18 @@ _TIFF: Final[dict[bytes, Literal["<", ">"]]] = {b"II": "<", b"MM": ">"}
 _CLASSIC, _BIG = 42, 43
 _HEIGHT_TAGS: Final = (257, 323)  # ImageLength and TileLength: a tile is decoded whole, however small its picture.
 _WIDTH_TAGS: Final = (256, 322)
+_PHOTOMETRIC_TAG: Final = 262
+_WHITE_IS_ZERO: Final = 0
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 class PictureSize(NamedTuple):
-    """Pixels along both sides, and pages."""
+    """Pixels along both sides, pages, and whether a TIFF says that its lowest value is white."""
 
     height: int
     width: int
     pages: int = 1
+    is_white_zero: bool = False
 
 
 def picture_size(data: bytes) -> PictureSize | None:
@@ -63,11 +66,11 @@ def _tiff(data: bytes, order: Literal["<", ">"]) -> PictureSize | None:
         return None
     start = first + struct.calcsize(count_of)
     [entries] = struct.unpack_from(count_of, data, first)
-    sides: dict[int, int] = {}
+    values: dict[int, int] = {}
     for entry in range(start, start + entries * entry_size, entry_size):
         tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-        if kind in _INTEGERS and tag in (*_HEIGHT_TAGS, *_WIDTH_TAGS):
+        if kind in _INTEGERS and tag in (*_HEIGHT_TAGS, *_WIDTH_TAGS, _PHOTOMETRIC_TAG):
             [value] = struct.unpack_from(order + _INTEGERS[kind], data, entry + (12 if is_big else 8))
-            sides[tag] = max(value, sides.get(tag, 0))
-    height, width = (max(sides.get(tag, 0) for tag in tags) for tags in (_HEIGHT_TAGS, _WIDTH_TAGS))
-    return PictureSize(height, width, len(seen))
+            values[tag] = max(value, values.get(tag, 0))
+    height, width = (max(values.get(tag, 0) for tag in tags) for tags in (_HEIGHT_TAGS, _WIDTH_TAGS))
+    return PictureSize(height, width, len(seen), values.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gliogate import ImageError, images
-from gliogate.images import EXTENSIONS, SliceGeometry, load_picture
+from gliogate.images import EXTENSIONS, SliceGeometry, load_picture, read_pixels
 from gliogate.picture_size import picture_size
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
@@ -263,12 +263,38 @@ def tiff(order: str, *tags: tuple[int, int], big: bool = False, following: int =
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("big", [False, True])
 def test_the_size_of_a_tiff_is_that_of_its_tiles_where_they_are_larger(order, big):
-    assert picture_size(tiff(order, (256, 30), (257, 40), big=big)) == (40, 30, 1)
-    assert picture_size(tiff(order, (256, 30), (257, 40), (322, 30_000), (323, 9), big=big)) == (40, 30_000, 1)
+    assert picture_size(tiff(order, (256, 30), (257, 40), big=big)) == (40, 30, 1, False)
+    assert picture_size(tiff(order, (256, 30), (257, 40), (322, 30_000), (323, 9), big=big)) == (40, 30_000, 1, False)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_whose_lowest_value_is_white_is_not_inverted(tmp_path, dtype):
+    picture = np.arange(64 * 64).reshape(64, 64) % 251
+    stored = np.iinfo(dtype).max - picture.astype(dtype)
+    tags = ((256, 64), (257, 64), (258, stored.itemsize * 8), (259, 1), (262, 0), (273, 8 + 2 + 12 * 9 + 4))
+    tags += ((277, 1), (278, 64), (279, stored.nbytes))
+    (tmp_path / "head.tif").write_bytes(tiff("<", *tags) + stored.tobytes())
+
+    assert np.array_equal(read_pixels(tmp_path / "head.tif"), picture)
+
+
+def test_a_jpeg_is_turned_as_its_camera_says(tmp_path):
+    picture = np.zeros((64, 128), np.uint8)
+    picture[:, :64] = 200
+    # Orientation 6: to be turned by a quarter, clockwise.
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
+    plain = write(tmp_path / "head.jpg", picture).read_bytes()
+    (tmp_path / "head.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+
+    pixels = read_pixels(tmp_path / "head.jpg")
+
+    assert pixels.shape == (128, 64)
+    assert pixels[:60].mean() > 190
+    assert pixels[68:].mean() < 10
 
 
 def test_a_tiff_that_leads_back_to_itself_or_out_of_itself_ends():
-    assert picture_size(tiff("<", (256, 30), (257, 40), following=8)) == (40, 30, 1)
+    assert picture_size(tiff("<", (256, 30), (257, 40), following=8)) == (40, 30, 1, False)
     assert picture_size(tiff("<", (256, 30), (257, 40), following=2**32 - 1)) is None
     assert picture_size(tiff("<", (256, 30), (257, 40), following=2**64 - 1, big=True)) is None
 
@@ -277,7 +303,7 @@ def test_a_bmp_whose_rows_run_down_has_a_size(tmp_path):
     data = bytearray(write(tmp_path / "a.bmp", RGB).read_bytes())
     data[22:26] = struct.pack("<i", -40)
 
-    assert picture_size(bytes(data)) == (40, 30, 1)
+    assert picture_size(bytes(data)) == (40, 30, 1, False)
 
 
 @pytest.mark.parametrize("step", ["imdecode", "merge"])

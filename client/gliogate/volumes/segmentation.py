@@ -35,6 +35,8 @@ SERIES_NUMBER: Final = 9001
 _LONG_STRING: Final = 64
 """How many characters a description of the series or the content may have (LO); one of a segment has 1024 (ST)."""
 
+_UNICODE: Final = "ISO_IR 192"
+
 LOOK: Final = "to be looked at"
 
 
@@ -63,22 +65,45 @@ def write_dicom_seg(
     if len(volume.origin.headers) == 1:
         frames = frames[np.argsort(volume.origin.frames)]
     with naming(source, "lacks what a DICOM segmentation repeats of it"):
-        first, *others = volume.origin.headers
+        headers = _completed(volume.origin.headers, volume.affine)
         told = "; ".join([*facts, *[LOOK] * needs_look])
-        segmentation = _segmentation(
-            highdicom, [_filled(first), *others], np.ascontiguousarray(frames), told, needs_look=needs_look
-        )
+        segmentation = _segmentation(highdicom, headers, np.ascontiguousarray(frames), told, needs_look=needs_look)
     with replacing(path) as draft:
         segmentation.save_as(draft)
 
 
-def _filled(header: Any) -> Any:
-    """A header with empty values for what it lacks of `REPEATED`."""
-    filled = deepcopy(header)
-    for keyword in REPEATED:
-        if keyword not in filled:
-            setattr(filled, keyword, None)
-    return filled
+def _completed(headers: Sequence[Any], affine: NDArray[np.float64]) -> list[Any]:
+    """Copies of headers with what a segmentation asks for, and scanners and anonymizers leave out or write otherwise.
+
+    The volume was read from them all the same: so what they lack follows from it, or may be anything.
+    """
+    from pydicom.uid import MRImageStorage, generate_uid
+
+    completed = [deepcopy(header) for header in headers]
+    first = completed[0]
+    frame_of_reference = first.get("FrameOfReferenceUID") or generate_uid()
+    for header in completed:
+        # Text is decoded, and written in the one character set that has all of it.
+        header.decode()
+        header.SpecificCharacterSet = _UNICODE
+        for keyword in REPEATED:
+            if keyword not in header:
+                setattr(header, keyword, None)
+        header.FrameOfReferenceUID = frame_of_reference
+        header.SOPClassUID = header.get("SOPClassUID") or MRImageStorage
+        if header.get("SpacingBetweenSlices") is not None:  # Some write a direction into its sign.
+            header.SpacingBetweenSlices = abs(header.SpacingBetweenSlices)
+        if "ImageOrientationPatient" in header:  # They differ by what is within the reader's tolerance.
+            header.ImageOrientationPatient = first.ImageOrientationPatient
+        groups = header.get("SharedFunctionalGroupsSequence")
+        if not groups:
+            header.SliceThickness = header.get("SliceThickness") or float(np.linalg.norm(affine[:3, 2]))
+            continue
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            # Some give each frame its own, all alike.
+            if keyword not in groups[0]:
+                setattr(groups[0], keyword, getattr(header.PerFrameFunctionalGroupsSequence[0], keyword))
+    return completed
 
 
 def _segmentation(highdicom: Any, headers: list[Any], frames: Any, told: str, *, needs_look: bool) -> Any:

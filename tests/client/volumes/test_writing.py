@@ -4,6 +4,9 @@ import csv
 import json
 import os
 import resource
+import shutil
+import subprocess
+from copy import deepcopy
 from dataclasses import replace
 
 import cv2
@@ -193,6 +196,80 @@ def test_a_dicom_segmentation_of_a_multi_frame_source(tmp_path):
         assert order[int(source.ReferencedFrameNumber) - 1] in (4, 5, 6)
 
 
+def named(character_sets, name):
+    def edit(instance, _):
+        instance.SpecificCharacterSet, instance.PatientName = character_sets, name
+
+    return edit
+
+
+def setting(**values):
+    def edit(instance, _):
+        for keyword, value in values.items():
+            if value is None:
+                delattr(instance, keyword)
+            else:
+                setattr(instance, keyword, value)
+
+    return edit
+
+
+def jitter(instance, number):
+    x, y, z, *column = (float(each) for each in instance.ImageOrientationPatient)
+    instance.ImageOrientationPatient = [x, y, z + 0.0005 * (number % 2), *column]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        named(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        named(["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        named("ISO_IR 100", "Müller^Jürgen"),
+        setting(SliceThickness=None),
+        setting(FrameOfReferenceUID=""),
+        setting(FrameOfReferenceUID=None),
+        setting(SpacingBetweenSlices=-5),
+        setting(SOPClassUID=None),
+        jitter,
+    ],
+)
+def test_a_dicom_segmentation_of_a_source_that_lacks_what_it_repeats(tmp_path, edit):
+    instances = make_instances(HEAD, AFFINE)
+    for number, instance in enumerate(instances):
+        edit(instance, number)
+    folder = write_dicom(tmp_path / "study", instances)
+
+    analyze_dicom(folder).save_dicom_seg(tmp_path / "mask.dcm")
+
+    segmentation, mask = read_segmentation(tmp_path / "mask.dcm")
+    assert np.array_equal(mask, make_tumor())
+    assert str(segmentation.PatientName) == str(instances[0].PatientName)
+    assert_valid(tmp_path / "mask.dcm")
+
+
+def assert_valid(path):
+    """By David Clunie's dciodvfy, where it is installed."""
+    if not shutil.which("dciodvfy"):
+        return
+    found = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False, errors="replace").stderr
+    assert [line for line in found.splitlines() if line.startswith("Error")] == []
+
+
+def test_a_dicom_segmentation_of_a_multi_frame_source_with_groups_of_each_frame(tmp_path):
+    """As Siemens XA and Philips write them: the plane and the spacing stand in each frame."""
+    enhanced = make_multiframe(make_instances(HEAD, AFFINE), list(range(8)))
+    [shared] = enhanced.SharedFunctionalGroupsSequence
+    for frame in enhanced.PerFrameFunctionalGroupsSequence:
+        for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+            setattr(frame, keyword, deepcopy(shared[keyword].value))
+    del shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+    enhanced.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
+
+    analyze_dicom(tmp_path / "enhanced.dcm").save_dicom_seg(tmp_path / "mask.dcm")
+
+    assert np.array_equal(read_segmentation(tmp_path / "mask.dcm")[1], make_tumor())
+
+
 def test_a_dicom_segmentation_of_slices_that_were_cut_anew(tmp_path):
     """An isotropic sagittal scan is analyzed in axial slices; its segmentation has the sagittal frames."""
     affine = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
@@ -245,8 +322,8 @@ def test_what_cannot_be_a_dicom_segmentation_says_why(tmp_path, found):
     with pytest.raises(ImageError, match="the mask is empty"):
         empty.save_dicom_seg(tmp_path / "mask.dcm")
     for instance in instances:
-        del instance.FrameOfReferenceUID
-    with pytest.raises(ImageError, match=r"lacks what .* repeats of it: .* no Frame Of Reference UID"):
+        del instance.StudyInstanceUID
+    with pytest.raises(ImageError, match=r"lacks what .* repeats of it: .*StudyInstanceUID"):
         analyze_dicom(write_dicom(folder, instances)).save_dicom_seg(tmp_path / "mask.dcm")
     for instance in instances:
         del instance.ImagePositionPatient
