@@ -8,9 +8,9 @@ from typing import Final
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "cohort": ("pyarrow",),
-    "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm"),
+    "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm", "scipy"),
     "embedded": ("pytriton", "onnxruntime", "openvino"),
-    "nifti": ("nibabel",),
+    "nifti": ("nibabel", "scipy"),
     "otel": ("opentelemetry",),
 }
 """The modules that each extra brings which the SDK and the command use."""

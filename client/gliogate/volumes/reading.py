@@ -48,7 +48,7 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None, window: b
               without its masks (`*_mask`);
             - a folder of numbered pictures, as the Kaggle set has them, without its masks (`*_mask.*`);
             - a `.npy` file or an array, (N, H, W) or (N, H, W, 3), of integers or floats;
-            - a mapping from `pre`, `flair` and `post` to DICOM or NIfTI of the same geometry; FLAIR has to be there.
+            - a mapping from `pre`, `flair` and `post` to DICOM or NIfTI of one head; FLAIR has to be there.
         series: which series of a DICOM source to read, by SeriesInstanceUID, SeriesNumber or SeriesDescription; or a
             mapping from `pre`, `flair` and `post` to that. Without it, series are recognised by what they say of
             themselves.
@@ -60,7 +60,7 @@ def read_volume(source: VolumeSource, *, series: Choice | None = None, window: b
 
     Raises:
         ImageError: the source cannot be read, is too large (`gliogate.volumes.limits`), does not say which of its
-            series to read, or mixes geometries or patients.
+            series to read, or mixes patients, or geometries within a series.
         MissingExtraError: the extra that reads it is not installed.
     """
     if isinstance(source, np.ndarray):

@@ -1,7 +1,7 @@
 """A volume: the slices of a head, ready for the networks, and how they lie in the grid that they were read from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from gliogate.errors import ImageError
 from gliogate.images import LARGEST_VALUE
 from gliogate.intensity import value_range
 from gliogate.volumes.layout import Layout, Plane, Scalar, spacing_of
+from gliogate.volumes.resampling import onto_grid
 from gliogate.volumes.sequences import CHANNEL_OF, SEQUENCES, Sequence3
 
 GEOMETRY_TOLERANCE: Final = 0.5
@@ -143,11 +144,13 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     """Makes a volume of up to three sequences of one head; FLAIR stands in for those that are missing.
 
     Args:
-        series: FLAIR at least. Their grids may run along other axes, as long as they hold the same points: none may be
-            off by more than half of the smallest spacing.
+        series: FLAIR at least. One on another grid is resampled onto FLAIR's, or left out where it does not cover that;
+            the notes say so. Grids may run along other axes, and be off by half of the smallest spacing.
 
     Raises:
-        ImageError: FLAIR is missing, the geometries differ, or the series are of several patients.
+        ImageError: FLAIR is missing, the series are of several patients, or their geometries differ and they do not say
+            where they lie.
+        MissingExtraError: SciPy, which resamples, is not installed.
     """
     if "flair" not in series:
         given = f"but only {', '.join(series)} are given" if series else "but none are given"
@@ -156,15 +159,14 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     planes: dict[Sequence3, NDArray[np.uint8]] = {}
     ranges: dict[Sequence3, Range] = {}
     odd: list[str] = []
+    series, moved = _on_one_grid(series)
     for kind, one in series.items():
-        _check_patient(flair, one)
-        _check_geometry(flair, one)
         planes[kind], ranges[kind], found = _to_uint8(one.layout.to_slices(one.voxels), one.window)
         odd += [f"{one.name}: {note}" for note in found]
     missing = [CHANNEL_OF[kind] for kind in SEQUENCES if kind not in series]
     notes = [f"{flair.name}: FLAIR stands in for {' and '.join(missing)}"] if missing else []
     notes += [note for one in series.values() for note in one.notes]
-    notes += odd
+    notes += [*moved, *odd]
     notes += [
         f"{one.name} and {flair.name} have different {field}: are they of one head, at one time?"
         for one in series.values()
@@ -285,33 +287,59 @@ def _check_patient(flair: Series, other: Series) -> None:
         )
 
 
-def _check_geometry(flair: Series, other: Series) -> None:
-    if other is flair:
-        return
+def _on_one_grid(series: Mapping[Sequence3, Series]) -> tuple[dict[Sequence3, Series], list[str]]:
+    """The series on FLAIR's grid without those that do not cover it, and notes of which were changed or left out."""
+    flair = series["flair"]
+    kept: dict[Sequence3, Series] = {}
+    notes: list[str] = []
+    for kind, one in series.items():
+        _check_patient(flair, one)
+        difference = "" if one is flair else _geometry_difference(flair, one)
+        if not difference:
+            kept[kind] = one
+            continue
+        if flair.affine is None or one.affine is None:
+            raise ImageError(f"{difference}; bring them onto one grid first")
+        voxels = None
+        if not _differs(flair, one, "FrameOfReferenceUID"):
+            voxels = onto_grid(one.voxels, one.affine, grid=flair.affine, shape=flair.voxels.shape)
+        if voxels is None:
+            notes.append(f"{difference}, and do not overlap: {CHANNEL_OF[kind]} is left out, FLAIR stands in for it")
+            continue
+        if one.voxels.dtype == np.uint8:
+            voxels = np.rint(voxels).astype(np.uint8)
+        kept[kind] = replace(one, voxels=voxels, affine=flair.affine, spacing_mm=flair.spacing_mm)
+        notes.append(f"{difference}: {CHANNEL_OF[kind]} was resampled onto the grid of FLAIR")
+    return kept, notes
+
+
+def _geometry_difference(flair: Series, other: Series) -> str:
+    """In words, how two grids differ; empty where they hold the same points."""
     described = f"{other.name} and {flair.name} have different geometry"
     shapes = [one.layout.to_slices(one.voxels).shape for one in (other, flair)]
     if shapes[0] != shapes[1]:
-        raise ImageError(f"{described}: {shapes[0]} and {shapes[1]} voxels along slices, rows and columns")
+        return f"{described}: {shapes[0]} and {shapes[1]} voxels along slices, rows and columns"
     affines = [
         None if one.affine is None else one.layout.to_slices_affine(one.affine, one.voxels.shape)
         for one in (other, flair)
     ]
     if affines[0] is None or affines[1] is None:
-        _check_spacing(flair, other, described)
-        return
+        return _spacing_difference(flair, other, described)
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(shapes[0]) - 1), 1]
     distance = float(np.linalg.norm(((affines[0] - affines[1]) @ corners.T)[:3], axis=0).max())
     if distance > GEOMETRY_TOLERANCE * float(spacing_of(affines[1]).min()):
-        raise ImageError(f"{described}: corners are up to {distance:.1f} mm apart; bring them onto one grid first")
+        return f"{described}: corners are up to {distance:.1f} mm apart"
+    return ""
 
 
-def _check_spacing(flair: Series, other: Series, described: str) -> None:
+def _spacing_difference(flair: Series, other: Series, described: str) -> str:
     """Holds the sizes of two grids against each other, where it is not known where they lie."""
     if flair.spacing_mm is None or other.spacing_mm is None:
-        return
+        return ""
     theirs = np.array(other.spacing_mm)[list(other.layout.axes)]
     ours = np.array(flair.spacing_mm)[list(flair.layout.axes)]
     lengths = np.array(flair.layout.to_slices(flair.voxels).shape) - 1
     if (np.abs(theirs - ours) * lengths).max() > GEOMETRY_TOLERANCE * ours.min():
         said = " and ".join(" x ".join(f"{mm:g}" for mm in spacing) for spacing in (theirs, ours))
-        raise ImageError(f"{described}: {said} mm along slices, rows and columns")
+        return f"{described}: {said} mm along slices, rows and columns"
+    return ""

@@ -297,12 +297,31 @@ def test_a_single_series_that_is_known_not_to_be_flair_has_to_be_chosen(tmp_path
     assert read_volume(folder, series="7").sequences == ("FLAIR",)
 
 
-def test_series_of_different_geometry_are_not_mixed(tmp_path):
+def test_a_series_on_another_grid_is_resampled_onto_that_of_flair(tmp_path):
     moved = AFFINE.copy()
     moved[:3, 3] += (0, 4, 0)
 
-    with pytest.raises(ImageError, match=r"'AX T1', .* different geometry: corners are up to 4\.0 mm apart"):
-        read_volume(write_dicom(tmp_path, three_series(moved)))
+    volume = read_volume(write_dicom(tmp_path, three_series(moved)))
+
+    assert volume.sequences == ("pre-contrast", "FLAIR", "post-contrast")
+    assert any(
+        "different geometry: corners are up to 4.0 mm apart: post-contrast was resampled" in note
+        for note in volume.notes
+    )
+
+
+def test_a_series_of_another_frame_of_reference_and_grid_is_left_out(tmp_path):
+    moved = AFFINE.copy()
+    moved[:3, 3] += (0, 4, 0)
+    instances = three_series(moved)
+    for instance in instances:
+        if instance.SeriesNumber == 4:
+            instance.FrameOfReferenceUID = "1.2.3"
+
+    volume = read_volume(write_dicom(tmp_path, instances))
+
+    assert "post-contrast" not in volume.sequences
+    assert any("post-contrast is left out, FLAIR stands in for it" in note for note in volume.notes)
 
 
 def test_an_isotropic_sagittal_scan_is_cut_into_axial_slices(tmp_path):

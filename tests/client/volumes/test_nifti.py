@@ -239,17 +239,48 @@ def test_8_bit_voxels_are_taken_as_they_are(tmp_path):
     assert volume.ranges == ((0, 255),) * 3
 
 
-def test_files_of_different_geometry_are_not_mixed(tmp_path):
-    flair = write_nifti(tmp_path / "flair.nii", HEAD)
-    moved = RAS.copy()
-    moved[:3, 3] += (0, 0, 3)
+EIGHT_BITS = (HEAD // 8).astype(np.uint8)
+"""Which are taken as they are: so sequences can be held against each other."""
 
-    with pytest.raises(
-        ImageError, match=r"pre\.nii and .*flair\.nii have different geometry: corners are up to 3\.0 mm"
-    ):
-        read_volume({"pre": write_nifti(tmp_path / "pre.nii", HEAD, moved), "flair": flair})
-    with pytest.raises(ImageError, match=r"\(7, 36, 40\) and \(8, 36, 40\) voxels along slices, rows and columns"):
-        read_volume({"post": write_nifti(tmp_path / "post.nii", HEAD[..., 1:]), "flair": flair})
+
+def read_beside_flair(folder, voxels, affine):
+    flair = write_nifti(folder / "flair.nii", EIGHT_BITS)
+    return read_volume({"post": write_nifti(folder / "post.nii", voxels, affine), "flair": flair})
+
+
+def test_a_file_of_another_grid_is_resampled_onto_that_of_flair(tmp_path):
+    twice = RAS @ np.diag([0.5, 0.5, 1, 1])
+    twice[:3, 3] -= (SPACING[0] / 4, SPACING[1] / 4, 0)
+
+    volume = read_beside_flair(tmp_path, EIGHT_BITS.repeat(2, axis=0).repeat(2, axis=1), twice)
+
+    assert np.array_equal(volume.slices[..., 2], volume.slices[..., 1])
+    assert any(
+        "(8, 72, 80) and (8, 36, 40) voxels along slices, rows and columns: post-contrast was resampled" in note
+        for note in volume.notes
+    )
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "PIR"])
+def test_a_file_with_a_slice_less_is_where_its_affine_says(tmp_path, axes):
+    above = RAS.copy()
+    above[:3, 3] += RAS[:3, 2]
+
+    volume = read_beside_flair(tmp_path, *reoriented(axes, EIGHT_BITS[..., 1:], above))
+
+    assert np.array_equal(volume.slices[1:, ..., 2], volume.slices[1:, ..., 1])
+    assert np.array_equal(volume.slices[0, ..., 2], volume.slices[1, ..., 1])
+
+
+def test_a_file_that_lies_elsewhere_is_left_out(tmp_path):
+    elsewhere = RAS.copy()
+    elsewhere[:3, 3] += 400
+
+    volume = read_beside_flair(tmp_path, EIGHT_BITS, elsewhere)
+
+    assert volume.sequences == ("FLAIR",)
+    assert np.array_equal(volume.slices[..., 2], volume.slices[..., 1])
+    assert any("do not overlap: post-contrast is left out" in note for note in volume.notes)
 
 
 def patched(at: int, data: bytes):
