@@ -126,12 +126,12 @@ def test_a_volume_that_cannot_be_written_so_is_told_before_it_is_sent(analyze, n
 def test_a_head_of_which_no_dicom_segmentation_can_be_made_is_written_as_nifti(analyze, tmp_path):
     """An anonymizer took out what a segmentation has to repeat; of the other head there is one slice."""
     affine = np.diag([*SPACING, 1.0])
-    without_frame = make_instances(make_head(), affine)
-    for instance in without_frame:
-        del instance.FrameOfReferenceUID
+    without_study = make_instances(make_head(), affine)
+    for instance in without_study:
+        del instance.StudyInstanceUID
     (alone,) = make_instances(make_head((0.75,))[::-1], affine)
     del alone.SliceThickness
-    folders = write_dicom(tmp_path / "without_frame", without_frame), write_dicom(tmp_path / "alone", [alone])
+    folders = write_dicom(tmp_path / "without_study", without_study), write_dicom(tmp_path / "alone", [alone])
 
     code, told, records = analyze(*folders)
 
@@ -147,7 +147,7 @@ def test_a_head_of_which_no_dicom_segmentation_can_be_made_is_written_as_nifti(a
 def test_a_format_that_was_named_and_cannot_be_is_an_error_beside_what_was_found(analyze, tmp_path):
     instances = make_instances(make_head(), np.diag([*SPACING, 1.0]))
     for instance in instances:
-        del instance.FrameOfReferenceUID
+        del instance.StudyInstanceUID
 
     code, told, (record,) = analyze(write_dicom(tmp_path / "head", instances), "--format", "dicom-seg,nifti,csv")
 
