@@ -2,12 +2,38 @@
 
 import pytest
 
+from gliogate.embedded.proxy.inference import Inference
 from gliogate.embedded.proxy.progress import FAILURES, FORGOTTEN_AFTER_S, TICK_S, UNREADY_AFTER_S, Progress
+from gliogate.embedded.proxy.settings import Settings
 
 
 @pytest.fixture
 def progress():
     return Progress()
+
+
+STOPPING = "Server is stopping, scheduler for model has stopped accepting new inference requests"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_gone"),
+    [
+        ("Server exiting", True),
+        (STOPPING, True),
+        (f"[request id: 7] {STOPPING}", True),
+        ("tumor_detector: Stub process 'tumor_detector_0_0' is not healthy", True),
+        (f"[request id: x] {STOPPING}] inference input 'image' has the wrong type", False),
+        (f"[request id: x] unexpected inference output '{STOPPING}'", False),
+        ("Server exiting, says a caller", False),
+    ],
+)
+def test_a_triton_that_ends_is_told_from_words_of_callers(progress, words, is_gone):
+    ports = dict.fromkeys(("grpc_port", "http_port", "metrics_port"), 0)
+    paths = dict.fromkeys(("grpc_socket", "http_socket", "metrics_socket", "probe"), "")
+    settings = Settings(address="127.0.0.1", **ports, **paths)
+
+    assert Inference(settings, progress).failed(words) is is_gone
+    assert bool(progress.broken) is is_gone
 
 
 def pass_time(progress, seconds):

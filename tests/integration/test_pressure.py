@@ -218,25 +218,35 @@ def test_what_is_urgent_overtakes_what_waits(repository):
     configure(repository, contract.ENSEMBLE, one_by_one)
     with triton_on(repository) as triton:
         triton.ask(TUMOR)
-        processes = models_of(triton.server)
-        [gate] = [pid for pid, instance in processes.items() if instance.startswith(contract.ENSEMBLE.name)]
-        os.kill(gate, signal.SIGSTOP)
-        for _ in range(12):
-            triton.send(TUMOR, request_id="patient")
-        waiting = triton.metric("nv_inference_pending_request_count", model=contract.ENSEMBLE.name)
-        triton.send(TUMOR, request_id="urgent", priority=1)
-        # Until it is there, and not for long: Triton gives up a gate that stands still, one request after the other.
-        until = time.monotonic() + 1
-        while time.monotonic() < until and waiting == triton.metric(
-            "nv_inference_pending_request_count", model=contract.ENSEMBLE.name
-        ):
-            time.sleep(0.05)
-        os.kill(gate, signal.SIGCONT)
-        order = [answer.get_response().id for _, _, answer in triton.receive(13)]
+        # On a machine that stands still itself, Triton gives the gate up before it may go on: then once more.
+        for _ in range(3):
+            waiting, order = _overtake(triton)
+            if None not in order:
+                break
 
     # Some were handed to the gate before.
     assert waiting >= 8
     assert order.index("urgent") <= 12 - waiting
+
+
+def _overtake(triton):
+    """How many waited when an urgent one came, and the order of answers by id; None stands for one that failed."""
+    processes = models_of(triton.server)
+    [gate] = [pid for pid, instance in processes.items() if instance.startswith(contract.ENSEMBLE.name)]
+    os.kill(gate, signal.SIGSTOP)
+    for _ in range(12):
+        triton.send(TUMOR, request_id="patient")
+    waiting = triton.metric("nv_inference_pending_request_count", model=contract.ENSEMBLE.name)
+    triton.send(TUMOR, request_id="urgent", priority=1)
+    # Until it is there, and not for long: Triton gives up a gate that stands still, one request after the other.
+    until = time.monotonic() + 1
+    while time.monotonic() < until and waiting == triton.metric(
+        "nv_inference_pending_request_count", model=contract.ENSEMBLE.name
+    ):
+        time.sleep(0.05)
+    os.kill(gate, signal.SIGCONT)
+    answers = [answer for _, _, answer in triton.receive(13)]
+    return waiting, [each.get_response().id if hasattr(each, "get_response") else None for each in answers]
 
 
 @contextmanager

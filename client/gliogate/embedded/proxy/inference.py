@@ -26,9 +26,12 @@ _LOOKS_EVERY_S: Final = 0.05
 
 ENDING: Final = "Server exiting"
 """What a Triton says that ends."""
-_GONE: Final = re.compile(rf"(\w+: )?(Stub process ('\S+' )?is not healthy|{ENDING}$)")
-"""How Triton begins to say that a process of its own has ended, or does not move, or that it ends; later on come
-callers' words."""
+_STOPPING: Final = "Server is stopping, scheduler for model has stopped accepting new inference requests"
+_GONE: Final = re.compile(
+    rf"(\w+: )?(Stub process ('\S+' )?is not healthy|{ENDING}$)|(\[request id: [^]]*\] )?{_STOPPING}\Z"
+)
+"""How Triton says that a process of its own has ended, or does not move, or that it ends. Callers' words come later on,
+and in a request's id, behind which the rest must be just that."""
 
 
 class RefusedError(Exception):
