@@ -8,9 +8,9 @@ from typing import Final
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "cohort": ("pyarrow",),
-    "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm", "scipy"),
+    "dicom": ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "gdcm"),
     "embedded": ("pytriton", "onnxruntime", "openvino"),
-    "nifti": ("nibabel", "scipy"),
+    "nifti": ("nibabel",),
     "otel": ("opentelemetry",),
 }
 """The modules that each extra brings which the SDK and the command use."""

@@ -224,6 +224,7 @@ def test_what_is_urgent_overtakes_what_waits(repository):
             if None not in order:
                 break
 
+    assert None not in order
     # Some were handed to the gate before.
     assert waiting >= 8
     assert order.index("urgent") <= 12 - waiting

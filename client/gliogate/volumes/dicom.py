@@ -1,6 +1,7 @@
 """DICOM: finding the series in files, and reading them as sequences."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
@@ -48,12 +49,8 @@ def read_dicom(path: Path, choice: Choice | None = None, *, window: bool = False
         if broken and chosen.notes:
             raise broken[0].error  # It may be FLAIR that is broken.
         left_out = _leave_out(broken, chosen.sequences.values(), path)
-        try:
+        with _naming_parts(found):
             volume = combine({kind: _load(one, window=window) for kind, one in chosen.sequences.items()})
-        except ImageError as error:
-            if parts := [str(one) for one in found if one.part]:
-                raise ImageError(f"{error} (left out of the series: {'; '.join(parts)})") from error
-            raise
     ignored = [str(one) for one in found if one not in chosen.sequences.values()]
     notes = [*volume.notes, *chosen.notes, *([f"{path}: left out {'; '.join(ignored)}"] if ignored else []), *left_out]
     return replace(volume, notes=tuple(notes))
@@ -67,12 +64,27 @@ def read_dicom_series(path: Path, choice: str | None = None, *, window: bool = F
     """
     with open_entries(path) as entries, quiet_pydicom():
         found, broken = _find_series(entries, path)
-        if choice is None and len(found) > 1:
-            raise ImageError(f"{path}: holds {len(found)} series: {'; '.join(map(str, found))}: choose one")
-        one = found[0] if choice is None else _named(found, choice, path)
+        mains = [one for one in found if not one.part]
+        if choice is None and len(mains) > 1:
+            raise ImageError(f"{path}: holds {len(mains)} series: {'; '.join(map(str, found))}: choose one")
+        one = mains[0] if choice is None else _named(found, choice, path)
         left_out = _leave_out(broken, [one], path)
-        series = _load(one, window=window)
+        if parts := [str(other) for other in found if other.uid == one.uid and other is not one]:
+            left_out.append(f"{path}: left out {'; '.join(parts)}")
+        with _naming_parts(found):
+            series = _load(one, window=window)
     return replace(series, notes=(*series.notes, *left_out))
+
+
+@contextmanager
+def _naming_parts(found: Iterable["_Found"]) -> Iterator[None]:
+    """A series that cannot be read may lack what was taken for no part of it: the error then says what that is."""
+    try:
+        yield
+    except ImageError as error:
+        if parts := [str(one) for one in found if one.part]:
+            raise ImageError(f"{error} (left out of the series: {'; '.join(parts)})") from error
+        raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +128,6 @@ class _Found:
 
     @property
     def sequence(self) -> Kind:
-        if self.part:
-            return "derived"
         described = self.description or self._first.text("ProtocolName")
         return recognise(described, contrast_agent=bool(self._first.text("ContrastBolusAgent")))
 
@@ -168,21 +178,24 @@ def _find_series(entries: Iterable[Entry], path: Path) -> tuple[list[_Found], li
     """Sorts the DICOM pictures among files by series, and the broken ones out; other files are none of ours."""
     files: dict[str, list[DicomFile]] = {}
     broken: list[_Broken] = []
-    entries = list(entries)
+    others: list[Entry] = []
     for entry in entries:
-        if is_dicom(entry):
+        if not is_dicom(entry):
+            others.append(entry)
+        else:
             try:
                 file = DicomFile(entry)
                 if file.has_pictures:
                     files.setdefault(file.text("SeriesInstanceUID"), []).append(file)
             except ImageError as error:
                 broken.append(_Broken(entry, error))
+    # What is called as the pictures are and is none may be one that was cut short; without an ending, if it is empty.
     endings = {PurePath(file.entry.name).suffix for ones in files.values() for file in ones}
-    broken += [
-        _Broken(entry, ImageError(f"{entry.name}: is empty"))
-        for entry in entries
-        if not entry.size and PurePath(entry.name).suffix in endings
-    ]
+    for entry in others:
+        ending = PurePath(entry.name).suffix
+        if ending in endings and (ending or not entry.size):
+            reason = "is no DICOM, though it is called as such" if entry.size else "is empty"
+            broken.append(_Broken(entry, ImageError(f"{entry.name}: {reason}")))
     if not files and broken:
         raise broken[0].error
     if not files:
@@ -229,7 +242,7 @@ def _choose(found: Sequence[_Found], choice: Choice | None, path: Path) -> Picke
     if choice is not None:
         return Picked({kind: _named(found, name, path) for kind, name in choice.items()})
     ask = "choose with series=, by UID, number or description"
-    return pick({one: one.sequence for one in found}, where=str(path), ask=ask)
+    return pick({one: one.sequence for one in found if not one.part}, where=str(path), ask=ask)
 
 
 def _named(found: Sequence[_Found], name: str, path: Path) -> _Found:

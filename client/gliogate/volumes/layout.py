@@ -32,7 +32,7 @@ class Layout:
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     @classmethod
-    def of(cls, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Self:
+    def of(cls, affine: NDArray[np.float64], shape: tuple[int, ...] | None = None) -> Self:
         """Lays slices into a grid so that they look as radiology shows them.
 
         Slices are cut across the axis with the widest spacing, for there they were acquired, or across one that has
@@ -43,7 +43,7 @@ class Layout:
 
         Args:
             affine: (4, 4), from the grid's (i, j, k) to mm, RAS+.
-            shape: of the grid, (I, J, K).
+            shape: of the grid, (I, J, K); without it, no axis has hardly any voxels.
         """
         spacing = spacing_of(affine)
         cosines = affine[:3, :3] / spacing
@@ -52,9 +52,10 @@ class Layout:
         widest = int(np.argmax(spacing))
         axial = world.index(2)
         through = widest if spacing[widest] > THICK_SLICE_RATIO * spacing[axial] else axial
-        fewest, *others = np.argsort(shape)
-        if shape[fewest] * FEW_SLICES < min(shape[other] for other in others):
-            through = int(fewest)
+        if shape is not None:
+            fewest, second, _ = np.argsort(shape)
+            if shape[fewest] * FEW_SLICES < shape[second]:
+                through = int(fewest)
         columns, rows = sorted({0, 1, 2} - {through}, key=lambda axis: world[axis])
         axes = (through, rows, columns)
         runs_up = [bool(cosines[world[axis], axis] > 0) for axis in axes]

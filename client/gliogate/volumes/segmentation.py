@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gliogate.errors import ImageError
 from gliogate.files import replacing
 from gliogate.volumes.dicom import DicomOrigin
+from gliogate.volumes.dicom_file import quiet_pydicom
 from gliogate.volumes.extras import require
 from gliogate.volumes.limits import naming
 from gliogate.volumes.volume import Volume
@@ -64,7 +65,7 @@ def write_dicom_seg(
     frames = volume.to_grid(mask).transpose(2, 1, 0)
     if len(volume.origin.headers) == 1:
         frames = frames[np.argsort(volume.origin.frames)]
-    with naming(source, "lacks what a DICOM segmentation repeats of it"):
+    with naming(source, "lacks what a DICOM segmentation repeats of it"), quiet_pydicom():
         headers = _completed(volume.origin.headers, volume.affine)
         told = "; ".join([*facts, *[LOOK] * needs_look])
         segmentation = _segmentation(highdicom, headers, np.ascontiguousarray(frames), told, needs_look=needs_look)

@@ -150,7 +150,6 @@ def combine(series: Mapping[Sequence3, Series]) -> Volume:
     Raises:
         ImageError: FLAIR is missing, the series are of several patients, or their geometries differ and they do not say
             where they lie.
-        MissingExtraError: SciPy, which resamples, is not installed.
     """
     if "flair" not in series:
         given = f"but only {', '.join(series)} are given" if series else "but none are given"
@@ -300,11 +299,13 @@ def _on_one_grid(series: Mapping[Sequence3, Series]) -> tuple[dict[Sequence3, Se
             continue
         if flair.affine is None or one.affine is None:
             raise ImageError(f"{difference}; bring them onto one grid first")
-        voxels = None
-        if not _differs(flair, one, "FrameOfReferenceUID"):
-            voxels = onto_grid(one.voxels, one.affine, grid=flair.affine, shape=flair.voxels.shape)
+        left_out = f"{CHANNEL_OF[kind]} is left out, FLAIR stands in for it"
+        if _differs(flair, one, "FrameOfReferenceUID"):
+            notes.append(f"{difference}, and another FrameOfReferenceUID: {left_out}")
+            continue
+        voxels = onto_grid(one.voxels, one.affine, grid=flair.affine, shape=flair.voxels.shape)
         if voxels is None:
-            notes.append(f"{difference}, and do not overlap: {CHANNEL_OF[kind]} is left out, FLAIR stands in for it")
+            notes.append(f"{difference}, and hardly overlap: {left_out}")
             continue
         if one.voxels.dtype == np.uint8:
             voxels = np.rint(voxels).astype(np.uint8)

@@ -321,7 +321,10 @@ def test_a_series_of_another_frame_of_reference_and_grid_is_left_out(tmp_path):
     volume = read_volume(write_dicom(tmp_path, instances))
 
     assert "post-contrast" not in volume.sequences
-    assert any("post-contrast is left out, FLAIR stands in for it" in note for note in volume.notes)
+    assert any(
+        "another FrameOfReferenceUID: post-contrast is left out, FLAIR stands in for it" in note
+        for note in volume.notes
+    )
 
 
 def test_an_isotropic_sagittal_scan_is_cut_into_axial_slices(tmp_path):
@@ -720,3 +723,33 @@ def test_an_empty_file_among_slices_is_named(tmp_path, instances):
     last.unlink()
     (folder / "notes.txt").write_bytes(b"")
     assert len(read_volume(folder).slices) == len(instances) - 1
+
+
+@pytest.mark.parametrize("description", ["", "AX T2 FLAIR"])
+def test_a_localizer_leaves_a_series_the_only_one(tmp_path, instances, description):
+    """It is no candidate: neither for what cannot be told by its description, nor where a path has to be one series."""
+    localizer = make_instances(HEAD, AFFINE)[0]
+    localizer.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    for instance in (*instances, localizer):
+        instance.SeriesInstanceUID, instance.SeriesDescription = localizer.SeriesInstanceUID, description
+    folder = write_dicom(tmp_path / "study", [*instances, localizer])
+
+    for source in (folder, {"flair": folder}):
+        volume = read_volume(source)
+
+        assert np.array_equal(volume.slices[..., 1], expected(AXIAL))
+        assert any("left out" in note and "sagittal" in note for note in volume.notes)
+
+
+def test_a_file_that_is_cut_short_to_less_than_a_header_is_named(tmp_path, instances):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for number, instance in enumerate(instances):
+        instance.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    (folder / "7.dcm").write_bytes(bytes(64))
+    (folder / "notes.txt").write_text("none of ours")
+
+    with pytest.raises(
+        ImageError, match=r"7\.dcm: is no DICOM, though it is called as such; .*remove it, if of another"
+    ):
+        read_volume(folder)

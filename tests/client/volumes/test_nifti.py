@@ -280,7 +280,7 @@ def test_a_file_that_lies_elsewhere_is_left_out(tmp_path):
 
     assert volume.sequences == ("FLAIR",)
     assert np.array_equal(volume.slices[..., 2], volume.slices[..., 1])
-    assert any("do not overlap: post-contrast is left out" in note for note in volume.notes)
+    assert any("hardly overlap: post-contrast is left out" in note for note in volume.notes)
 
 
 def patched(at: int, data: bytes):
